@@ -1,0 +1,72 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The few things we ask of systemd, through systemctl and journalctl."""
+
+from __future__ import annotations
+
+from typing import Dict, Sequence
+
+from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
+    Runner,
+    checked,
+)
+
+
+class Systemd:
+    """systemctl and journalctl behind the verbs a switch needs."""
+
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+
+    def show(self, unit: str, *properties: str) -> Dict[str, str]:
+        """Return the named properties of one unit ('' for unknown ones)."""
+        text = checked(
+            self._run,
+            ["systemctl", "show", "--property", ",".join(properties), "--", unit],
+            "cannot read the state of {0}".format(unit),
+        )
+        values = dict(line.partition("=")[::2] for line in text.splitlines())
+        return {name: values.get(name, "") for name in properties}
+
+    def is_active(self, unit: str) -> bool:
+        return self.show(unit, "ActiveState")["ActiveState"] == "active"
+
+    def is_enabled(self, unit: str) -> bool:
+        return self.show(unit, "UnitFileState")["UnitFileState"] == "enabled"
+
+    def reload_units(self) -> None:
+        checked(
+            self._run,
+            ["systemctl", "daemon-reload"],
+            "systemd does not read its units again",
+        )
+
+    def act(self, verb: str, units: Sequence[str], *options: str) -> None:
+        """Start, stop, enable or disable units. Raises KeepaliveError."""
+        checked(
+            self._run,
+            ["systemctl", "--quiet", verb, *options, "--", *units],
+            "cannot {0} {1}".format(verb, " ".join(units)),
+        )
+
+    def journal_cursor(self) -> str:
+        """Return where the journal stands now ('' when it cannot be read)."""
+        _status, out, _err = self._run(
+            ["journalctl", "--lines=0", "--show-cursor", "--quiet", "--no-pager"]
+        )
+        return out.partition("cursor: ")[2].strip()
+
+    def journal_since(self, unit: str, cursor: str, lines: int = 30) -> str:
+        """Return what the unit logged after ``cursor``, the last lines of it."""
+        argv = [
+            "journalctl",
+            "--unit={0}".format(unit),
+            "--output=cat",
+            "--quiet",
+            "--no-pager",
+        ]
+        if cursor:
+            argv.append("--after-cursor={0}".format(cursor))
+        _status, out, _err = self._run(argv)
+        return "\n".join(out.splitlines()[-lines:])
