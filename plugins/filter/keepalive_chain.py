@@ -211,8 +211,8 @@ _value:
 from typing import Any, Callable, Dict, Mapping
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.keepalive.fastapi.plugins.module_utils.chain import (
+    OVERRIDES_VARIABLE,
     derive_chain,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
@@ -222,16 +222,21 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 
 def keepalive_chain(budgets: object, overrides: object = None) -> Dict[str, int]:
     """Derive the chain; AnsibleFilterError carries every refusal."""
-    fixed = {} if overrides is None else overrides
-    for name, given in (("its input", budgets), ("its overrides", fixed)):
-        if not isinstance(given, Mapping):
-            raise AnsibleFilterError(
-                f"keepalive_chain takes {name} as a dictionary, not {given!r}."
-            )
     try:
-        return derive_chain(budgets, fixed)
+        return derive_chain(
+            _dictionary("its input, the budgets,", budgets),
+            _dictionary(OVERRIDES_VARIABLE, {} if overrides is None else overrides),
+        )
     except KeepaliveError as error:
         raise AnsibleFilterError(str(error)) from error
+
+
+def _dictionary(name: str, given: object) -> Mapping[str, object]:
+    if not isinstance(given, Mapping):
+        raise AnsibleFilterError(
+            f"keepalive_chain needs {name} as a dictionary, but got {given!r}."
+        )
+    return given
 
 
 class FilterModule:

@@ -37,12 +37,12 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 VARIABLE_PREFIX = "fastapi_service_"
 OVERRIDES_VARIABLE = "fastapi_service_chain_overrides"
 
-# Both ends of a connection time it by their own event loop, and Uvicorn
-# resumes its idle timer only after the response is written; nginx must lose
-# this race by seconds, not by scheduling luck. Five covers a stalled loop.
+# Between two timers that must not expire in the wrong order. Each end times a
+# connection by its own event loop, which a stalled host delays by seconds; no
+# source gives the figure, five is this collection's judgement.
 MARGIN_S = 5
 # Gunicorn queues a TERM behind a HUP in progress, so a stop may wait for two
-# graceful timeouts; the rest is for systemd's own bookkeeping.
+# graceful timeouts; this leaves its master time to exit after them.
 STOP_SLACK_S = 10
 # A unix socket connects at once or fails at once; this only bounds surprises.
 PROXY_CONNECT_S = 5
@@ -211,12 +211,25 @@ def _last_use_s(values: Numbers) -> int:
     return max(values["request_timeout_s"], values["upstream_keepalive_s"])
 
 
+_DOTTED_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+")
+_WSGI_WORKERS = frozenset(
+    ("gthread", "gevent", "gevent_wsgi", "gevent_pywsgi", "eventlet", "tornado")
+)
+_WORKER_ADVICE = "use uvicorn_worker.UvicornWorker or asgi"
+
+
 def _is_uvicorn(worker_class: str) -> bool:
     return worker_class.startswith(("uvicorn_worker.", "uvicorn.workers."))
 
 
 def _is_native_asgi(worker_class: str) -> bool:
     return worker_class in ("asgi", "gunicorn.workers.gasgi.ASGIWorker")
+
+
+def _is_wsgi(worker_class: str) -> bool:
+    if worker_class.startswith("gunicorn.workers."):
+        return not _is_native_asgi(worker_class)
+    return worker_class in _WSGI_WORKERS
 
 
 def _lingers(worker_class: str) -> bool:
@@ -276,8 +289,9 @@ class Rule:
 
     @property
     def variables(self) -> Tuple[str, ...]:
-        fields = _fields(self.left.text) + _fields(self.right.text)
-        return (*fields, self.only_if) if self.only_if else fields
+        fields = _fields(self.left.text + self.right.text)
+        condition = (self.only_if,) if self.only_if else ()
+        return tuple(dict.fromkeys(fields + condition))
 
     def applies(self, numbers: Numbers, worker_class: object) -> bool:
         if any(variable not in numbers for variable in self.variables):
@@ -307,13 +321,16 @@ class Rule:
 
 
 def _fields(template: str) -> Tuple[str, ...]:
-    return tuple(field for _, field, _, _ in Formatter().parse(template) if field)
+    pieces = Formatter().parse(template)
+    return tuple(piece[1] for piece in pieces if piece[1])
 
 
 RULES: Tuple[Rule, ...] = (
     Rule(
         "client_idle",
-        Side(f"{{client_idle_s}} + {MARGIN_S}", lambda v: v["client_idle_s"] + MARGIN_S),
+        Side(
+            f"{{client_idle_s}} + {MARGIN_S}", lambda v: v["client_idle_s"] + MARGIN_S
+        ),
         "<=",
         _just("client_keepalive_s"),
         "the client must close an idle connection before nginx does",
@@ -448,8 +465,9 @@ RULES: Tuple[Rule, ...] = (
         "restart_queue",
         Side(
             "{peak_requests_per_s} * ({app_graceful_s} + {start_timeout_s})",
-            lambda v: v["peak_requests_per_s"]
-            * (v["app_graceful_s"] + v["start_timeout_s"]),
+            lambda v: (
+                v["peak_requests_per_s"] * (v["app_graceful_s"] + v["start_timeout_s"])
+            ),
         ),
         "<",
         _just("backlog"),
@@ -463,8 +481,9 @@ RULES: Tuple[Rule, ...] = (
         "restart_queue_asgi",
         Side(
             "{peak_requests_per_s} * ({app_graceful_s} + {start_timeout_s})",
-            lambda v: v["peak_requests_per_s"]
-            * (v["app_graceful_s"] + v["start_timeout_s"]),
+            lambda v: (
+                v["peak_requests_per_s"] * (v["app_graceful_s"] + v["start_timeout_s"])
+            ),
         ),
         "<",
         Side(str(NATIVE_ASGI_BACKLOG), lambda _: NATIVE_ASGI_BACKLOG),
@@ -497,14 +516,17 @@ RULES: Tuple[Rule, ...] = (
         "open_files",
         Side(
             "{nginx_workers} * {upstream_keepalive_pool} + {concurrent_requests}",
-            lambda v: v["nginx_workers"] * v["upstream_keepalive_pool"]
-            + v["concurrent_requests"],
+            lambda v: (
+                v["nginx_workers"] * v["upstream_keepalive_pool"]
+                + v["concurrent_requests"]
+            ),
         ),
         "<",
         _just("limit_nofile"),
         "one app process may hold every idle and every active connection",
-        "raise {limit_nofile} above {left} or lower {concurrent_requests}; unless"
-        f" overridden the limit follows {{nginx_worker_connections}} up to {MAX_NOFILE}",
+        "raise {limit_nofile} above {left} or lower {concurrent_requests};"
+        " unless overridden the limit follows {nginx_worker_connections},"
+        f" up to {MAX_NOFILE}",
     ),
     Rule(
         "drain_room",
@@ -543,44 +565,31 @@ def check_worker_class(worker_class: object) -> str:
     dotted path of any class outside Gunicorn. Raises ChainError.
     """
     variable = VARIABLE_PREFIX + WORKER_CLASS
-    advice = 'use "uvicorn_worker.UvicornWorker" or "asgi"'
     if not isinstance(worker_class, str):
-        raise ChainError(f"{variable} is {worker_class!r}, which is no text; {advice}.")
-    name = str(worker_class)
-    if name == "sync" or name.startswith("gunicorn.workers.sync."):
-        raise ChainError(
-            f'{variable} is "{name}", which ignores keepalive: it closes the'
-            f" connection after every response; {advice}."
-        )
-    if _is_wsgi(name):
-        raise ChainError(
-            f'{variable} is "{name}", which serves WSGI applications, and FastAPI'
-            f" is ASGI; {advice}."
-        )
-    if name.startswith("uvicorn.workers."):
-        raise ChainError(
-            f'{variable} is "{name}", deprecated since Uvicorn 0.30; use'
-            f' "uvicorn_worker.{name.rsplit(".", 1)[1]}" of the package'
-            " uvicorn-worker."
-        )
-    if name != "asgi" and not _DOTTED_PATH.fullmatch(name):
-        raise ChainError(
-            f'{variable} is {name!r}, neither "asgi" nor the dotted path of a'
-            f" Python class; {advice}."
-        )
-    return name
+        raise ChainError(f"{variable} is {worker_class!r}, no text; {_WORKER_ADVICE}.")
+    refused = _refused_because(worker_class)
+    if refused:
+        raise ChainError(f"{variable} is {worker_class!r}, {refused}.")
+    return str(worker_class)
 
 
-_DOTTED_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+")
-_WSGI_WORKERS = frozenset(
-    ("gthread", "gevent", "gevent_wsgi", "gevent_pywsgi", "eventlet", "tornado")
-)
-
-
-def _is_wsgi(worker_class: str) -> bool:
-    if worker_class.startswith("gunicorn.workers."):
-        return not _is_native_asgi(worker_class)
-    return worker_class in _WSGI_WORKERS
+def _refused_because(worker_class: str) -> Optional[str]:
+    if worker_class == "sync" or worker_class.startswith("gunicorn.workers.sync."):
+        return (
+            "which ignores keepalive: it closes the connection after every"
+            f" response; {_WORKER_ADVICE}"
+        )
+    if _is_wsgi(worker_class):
+        return f"which serves WSGI applications, and FastAPI is ASGI; {_WORKER_ADVICE}"
+    if worker_class.startswith("uvicorn.workers."):
+        successor = worker_class.replace("uvicorn.workers.", "uvicorn_worker.", 1)
+        return (
+            f"deprecated since Uvicorn 0.30; use {successor} of the package"
+            " uvicorn-worker"
+        )
+    if worker_class != "asgi" and not _DOTTED_PATH.fullmatch(worker_class):
+        return f"neither asgi nor the dotted path of a Python class; {_WORKER_ADVICE}"
+    return None
 
 
 def check_chain(
@@ -617,38 +626,40 @@ def derive_chain(
     value follows the override. Raises ChainError, naming every unusable
     variable, or else every inequality that does not hold.
     """
-    worker_class, problems = _read_worker_class(budgets)
-    numeric = {key: value for key, value in budgets.items() if key != WORKER_CLASS}
-    values, unusable = _read(numeric, BUDGETS, VARIABLE_PREFIX)
-    problems += unusable
-    problems += [
-        f"{VARIABLE_PREFIX}{key} is missing; give it a value."
-        for key in BUDGETS
-        if key not in budgets
-    ]
-    allowed = {key: link.bounds for key, link in CHAIN.items()}
-    fixed, unusable = _read(overrides, allowed, OVERRIDES_VARIABLE + ".")
-    problems += unusable
-    if problems:
-        raise ChainError("\n".join(problems))
-
+    values, fixed = _read_input(budgets, overrides)
     for key, link in CHAIN.items():
         values[key] = fixed[key] if key in fixed else link.formula(values)
     names = {key: _user_name(key, fixed) for key in values}
-    checked = check_chain({**values, WORKER_CLASS: worker_class}, names)
+    checked = check_chain({**values, WORKER_CLASS: budgets[WORKER_CLASS]}, names)
     broken = [inequality for inequality in checked if not inequality.holds]
     if broken:
         raise ChainError(_explain(broken, values, fixed))
     return {key: values[key] for key in CHAIN}
 
 
-def _read_worker_class(budgets: Mapping[str, object]) -> Tuple[str, List[str]]:
-    if WORKER_CLASS not in budgets:
-        return "", [f"{VARIABLE_PREFIX}{WORKER_CLASS} is missing; give it a value."]
-    try:
-        return check_worker_class(budgets[WORKER_CLASS]), []
-    except ChainError as error:
-        return "", [str(error)]
+def _read_input(
+    budgets: Mapping[str, object], overrides: Mapping[str, object]
+) -> Tuple[Dict[str, int], Dict[str, int]]:
+    """Return the numbers in both; ChainError names all that is unusable."""
+    problems = [
+        f"{VARIABLE_PREFIX}{key} is missing; give it a value."
+        for key in (*BUDGETS, WORKER_CLASS)
+        if key not in budgets
+    ]
+    if WORKER_CLASS in budgets:
+        try:
+            check_worker_class(budgets[WORKER_CLASS])
+        except ChainError as error:
+            problems.append(str(error))
+    numeric = {key: value for key, value in budgets.items() if key != WORKER_CLASS}
+    values, unusable = _read(numeric, BUDGETS, VARIABLE_PREFIX)
+    problems += unusable
+    allowed = {key: link.bounds for key, link in CHAIN.items()}
+    fixed, unusable = _read(overrides, allowed, OVERRIDES_VARIABLE + ".")
+    problems += unusable
+    if problems:
+        raise ChainError("\n".join(problems))
+    return values, fixed
 
 
 def _read(
@@ -664,10 +675,10 @@ def _read(
         number = _whole_number(value)
         least, greatest = allowed[key]
         if number is None or not least <= number <= greatest:
-            unit = " of seconds" if key.endswith("_s") else ""
+            timed = key.endswith("_s") and not key.endswith("_per_s")
             problems.append(
-                f"{prefix}{key} is {value!r}; it must be a whole number{unit}"
-                f" from {least} to {greatest}."
+                f"{prefix}{key} is {value!r}; it must be a whole number"
+                f"{' of seconds' if timed else ''} from {least} to {greatest}."
             )
         else:
             numbers[key] = number
@@ -719,8 +730,8 @@ def _explain(broken: List[Inequality], values: Numbers, overrides: Numbers) -> s
 
     return "\n".join(
         f"The timeouts contradict each other ({inequality.rule}):"
-        f" {inequality.relation} is required but {inequality.left} against"
-        f" {inequality.right} is not, where"
+        f" {inequality.relation} does not hold ({inequality.left} against"
+        f" {inequality.right}), where"
         f" {', '.join(map(traced, inequality.variables))};"
         f" {inequality.why}. To fix it, {inequality.fix}."
         for inequality in broken
