@@ -27,6 +27,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SIZE = re.compile(r"[0-9]+[kKmM]?")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # SHELL_NEED_ESCAPE in systemd's src/basic/env-file.c.
+_HIDDEN = "(hidden)"
 _ENVIRONMENT_SPECIAL = re.compile(r'["\\`$]')
 _MAX_HOST_NAME = 253
 
@@ -35,16 +36,20 @@ def _refuse(name: str, value: Any, reason: str) -> NoReturn:
     raise KeepaliveError("{0}: {1!r} {2}".format(name, value, reason))
 
 
-def _one_line(value: Any, name: str) -> str:
-    """Return value as text; refuse what cannot stand on one line of UTF-8."""
+def _one_line(value: Any, name: str, *, secret: bool = False) -> str:
+    """Return value as text; refuse what cannot stand on one line of UTF-8.
+
+    The refusal of a ``secret`` value does not repeat it.
+    """
+    shown = _HIDDEN if secret else value
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        _refuse(name, value, "is not a string or a number; put quotes around it")
+        _refuse(name, shown, "is not a string or a number; put quotes around it")
     text = str(value)
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs"):
             _refuse(
                 name,
-                value,
+                shown,
                 "holds the control character U+{0:04X}; give one line of plain "
                 "text".format(ord(character)),
             )
@@ -209,7 +214,7 @@ def systemd_environment(variables: Mapping[str, Any], name: str = "environment")
             )
     lines = []
     for key in sorted(variables):
-        text = _one_line(variables[key], "{0}.{1}".format(name, key))
+        text = _one_line(variables[key], "{0}.{1}".format(name, key), secret=True)
         quoted = _ENVIRONMENT_SPECIAL.sub(r"\\\g<0>", text)
         lines.append('{0}="{1}"\n'.format(key, quoted))
     return "".join(lines)

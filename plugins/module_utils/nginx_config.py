@@ -9,7 +9,6 @@ import fcntl
 import os
 import re
 import shutil
-import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -23,28 +22,24 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_files impo
     PENDING_MARKER,
     Change,
     ConfigFile,
-    Replacement,
     find_changes,
-)
-from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_listen import (
-    refuse_taken_ports,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_reload import (
     find_master,
     reload_workers,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_replace import (
+    Replacement,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_validate import (
+    UNTOUCHED,
+    explained,
+    validate,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import Runner
 
-_UNTOUCHED = "the configuration in force is untouched"
 _LOCK_TIMEOUT_S = 60.0
 _LOCK_POLL_S = 0.1
-_MOUNT_FAILED = 96
-# A configuration names its own files by absolute paths, so it is only tested
-# truly where it will be: the staged tree is mounted over the real one, in a
-# mount namespace that nginx alone sees.
-_TEST_SCRIPT = 'mount --bind "$1" "$2" || exit {0}; shift 2; exec "$@"'.format(
-    _MOUNT_FAILED
-)
 _MARKER_TEXT = (
     "Files here were changed by keepalive.fastapi.nginx_config, and nginx has not\n"
     "yet been seen to reload. The next run reloads it and removes this file.\n"
@@ -76,7 +71,7 @@ class Host:
 
 @dataclass
 class Outcome:
-    """What the module returns; ``warnings`` apart, its RETURN documents them."""
+    """What the module returns, and ``warnings``, which Ansible takes apart."""
 
     changed: bool = False
     diff: List[Dict[str, str]] = field(default_factory=list)
@@ -89,7 +84,9 @@ class Outcome:
     warnings: List[str] = field(default_factory=list)
 
     def as_result(self) -> Dict[str, object]:
-        return asdict(self)
+        result = asdict(self)
+        del result["warnings"]
+        return result
 
 
 def find_nginx(binary: str) -> Optional[str]:
@@ -106,20 +103,10 @@ def parse_version(text: str) -> Optional[str]:
 
 
 @contextmanager
-def _explained(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise KeepaliveError(
-            "cannot {0}: {1}; {2}".format(doing, error, _UNTOUCHED)
-        ) from error
-
-
-@contextmanager
 def _exclusive(lock_file: Path) -> Iterator[None]:
     """Hold the lock that keeps two runs on one host apart."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    with _explained("open the lock {0}".format(lock_file)):
+    with explained("open the lock {0}".format(lock_file)):
         descriptor = os.open(lock_file, flags, 0o600)
     give_up = time.monotonic() + _LOCK_TIMEOUT_S
     with os.fdopen(descriptor, "wb"):
@@ -132,75 +119,32 @@ def _exclusive(lock_file: Path) -> Iterator[None]:
                     raise KeepaliveError(
                         "another nginx_config task has held {0} for {1:.0f} s; let "
                         "it finish, then run this again; {2}".format(
-                            lock_file, _LOCK_TIMEOUT_S, _UNTOUCHED
+                            lock_file, _LOCK_TIMEOUT_S, UNTOUCHED
                         )
                     ) from None
             time.sleep(_LOCK_POLL_S)
         yield
 
 
-def _test_staged(run: Runner, nginx: str, stage: Path, config_dir: Path) -> str:
-    """Run ``nginx -T`` on ``stage`` as if it were ``config_dir``; return all it said.
-
-    Raises KeepaliveError with nginx's own message.
-    """
-    script = ["sh", "-c", _TEST_SCRIPT, "sh", str(stage), str(config_dir)]
-    test = [nginx, "-T", "-c", str(config_dir / "nginx.conf")]
-    status, out, err = run(
-        ["unshare", "--mount", "--propagation", "private", *script, *test]
-    )
-    if status == _MOUNT_FAILED or (status != 0 and err.startswith("unshare:")):
-        raise KeepaliveError(
-            "cannot test the nginx configuration in a mount namespace of its own, "
-            "for which root needs CAP_SYS_ADMIN (become: true; a container must be "
-            "given it): {0}; {1}".format(err.strip(), _UNTOUCHED)
-        )
-    if status != 0:
-        raise KeepaliveError(
-            "nginx rejects the configuration; {0}. It said:\n{1}".format(
-                _UNTOUCHED, err.strip() or out.strip()
-            )
-        )
-    return err + out
-
-
-def _validate(
-    request: Request, changes: Sequence[Change], nginx: str, host: Host, run: Runner
-) -> List[str]:
-    """Try the changes on a copy of the tree; return nginx's warnings."""
-    config_dir = request.config_dir
-    if not (config_dir / "nginx.conf").exists() and not any(
-        change.path == "nginx.conf" and change.after is not None for change in changes
-    ):
-        raise KeepaliveError(
-            "config_dir: {0} holds no nginx.conf; install nginx first, or name its "
-            "directory".format(config_dir)
-        )
-    with _explained("stage the nginx configuration"):
-        scratch = tempfile.mkdtemp(prefix="nginx_config_", dir=host.scratch_dir)
-    try:
-        stage = Path(scratch, "stage")
-        with _explained("stage the nginx configuration"):
-            shutil.copytree(config_dir, stage, symlinks=True)
-            staged = Replacement(stage, changes)
-            staged.put()
-            staged.discard()
-        said = _test_staged(run, nginx, stage, config_dir)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        refuse_taken_ports(said, host.proc)
-    except KeepaliveError as error:
-        raise KeepaliveError("{0}; {1}".format(error, _UNTOUCHED)) from error
-    return [line for line in said.splitlines() if "[warn]" in line]
-
-
-def _reload(request: Request, host: Host) -> Optional[float]:
+def _reload_or_restore(
+    request: Request, host: Host, replacement: Replacement
+) -> Optional[float]:
     """Reload nginx if it runs; return the seconds it took."""
     master = find_master(host.pid_file, host.proc)
     if master is None:
         return None
-    return reload_workers(master, request.reload_timeout_s, host.error_log, host.proc)
+    try:
+        return reload_workers(
+            master, request.reload_timeout_s, host.error_log, host.proc
+        )
+    except KeepaliveError as error:
+        replacement.restore()
+        raise KeepaliveError(
+            "{0}\nThe old files are back in place".format(error)
+        ) from error
+    except BaseException:
+        replacement.restore()
+        raise
 
 
 def _put_in_place(
@@ -215,7 +159,7 @@ def _put_in_place(
     owed = marker.exists()
     replacement = Replacement(request.config_dir, changes)
     try:
-        with _explained("write the nginx configuration"):
+        with explained("write the nginx configuration"):
             if request.reload:
                 marker.write_text(_MARKER_TEXT)
             replacement.put()
@@ -227,28 +171,31 @@ def _put_in_place(
         replacement.discard()
         return None
     try:
-        seconds = _reload(request, host)
-    except BaseException:
-        replacement.restore()
-        raise
+        seconds = _reload_or_restore(request, host, replacement)
     finally:
         replacement.discard()
     marker.unlink()
     return seconds
 
 
-def _configure(
-    request: Request, host: Host, run: Runner, *, check_mode: bool
+def _expected(
+    config_dir: Path, changes: Sequence[Change], *, reload_owed: bool
 ) -> Outcome:
-    with _explained("read the nginx configuration"):
-        changes = find_changes(request.config_dir, request.files, request.absent)
-        owed = request.reload and (request.config_dir / PENDING_MARKER).exists()
-    outcome = Outcome(
-        changed=bool(changes) or owed,
-        diff=[change.diff(request.config_dir) for change in changes],
+    return Outcome(
+        changed=bool(changes) or reload_owed,
+        diff=[change.diff(config_dir) for change in changes],
         files=[change.path for change in changes if change.after is not None],
         removed=[change.path for change in changes if change.after is None],
     )
+
+
+def _configure(
+    request: Request, host: Host, run: Runner, *, check_mode: bool
+) -> Outcome:
+    with explained("read the nginx configuration"):
+        changes = find_changes(request.config_dir, request.files, request.absent)
+        owed = request.reload and (request.config_dir / PENDING_MARKER).exists()
+    outcome = _expected(request.config_dir, changes, reload_owed=owed)
     if host.nginx is None:
         if outcome.changed:
             outcome.warnings.append(
@@ -259,7 +206,14 @@ def _configure(
     outcome.nginx_version = parse_version(err or out)
     if not outcome.changed:
         return outcome
-    outcome.warnings = _validate(request, changes, host.nginx, host, run)
+    outcome.warnings = validate(
+        request.config_dir,
+        changes,
+        nginx=host.nginx,
+        scratch_dir=host.scratch_dir,
+        proc=host.proc,
+        run=run,
+    )
     outcome.validated = True
     if not check_mode:
         outcome.seconds_to_reload = _put_in_place(request, changes, host)
@@ -278,6 +232,11 @@ def configure(
         raise KeepaliveError(
             "binary: nginx was not found on PATH or in /usr/sbin; install it first, "
             "or name its path"
+        )
+    if request.reload_timeout_s < 1:
+        raise KeepaliveError(
+            "reload_timeout_s: {0} is too short to see a reload; give at least 1 "
+            "second".format(request.reload_timeout_s)
         )
     with nullcontext() if check_mode else _exclusive(host.lock_file):
         return _configure(request, host, run, check_mode=check_mode)

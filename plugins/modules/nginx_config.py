@@ -146,7 +146,6 @@ nginx_version:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
@@ -205,10 +204,9 @@ def main() -> None:
         )
     except KeepaliveError as error:
         module.fail_json(msg=str(error))
-    result = outcome.as_result()
     for warning in outcome.warnings:
         module.warn(warning)
-    module.exit_json(**result)
+    module.exit_json(**outcome.as_result())
 
 
 if __name__ == "__main__":
