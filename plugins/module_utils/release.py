@@ -16,13 +16,23 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.release_build import (
-    InputMissing,
+    InputMissingError,
     Interpreter,
     build_release,
     disk_full,
@@ -110,7 +120,7 @@ def write_marker(release: Release) -> None:
         os.close(directory)
 
 
-def _release_dirs(releases_dir: str) -> List[str]:
+def _release_dirs(releases_dir: Union[str, os.PathLike[str]]) -> List[str]:
     try:
         names = sorted(os.listdir(releases_dir))
     except FileNotFoundError:
@@ -118,7 +128,7 @@ def _release_dirs(releases_dir: str) -> List[str]:
     return [os.path.join(releases_dir, n) for n in names if RELEASE_ID.fullmatch(n)]
 
 
-def list_releases(releases_dir: str) -> List[Release]:
+def list_releases(releases_dir: Union[str, os.PathLike[str]]) -> List[Release]:
     """Return the complete releases, oldest first; none when nothing is there."""
     found = (read_marker(path) for path in _release_dirs(releases_dir))
     return sorted(
@@ -152,7 +162,7 @@ def ensure_present(
         wanted = release_id(
             request, interpreter.version, package_digest(request.package)
         )
-    except InputMissing:
+    except InputMissingError:
         if not check_mode:
             raise
         return dict(_result(request, "", None, before, before), changed=True)
@@ -216,15 +226,7 @@ def _build(
     run: Runner,
 ) -> Release:
     release_dir = os.path.join(request.releases_dir, wanted)
-    if os.path.lexists(release_dir):
-        if wanted in request.protected:
-            raise KeepaliveError(
-                "protected: a slot uses release {0}, but {1} has no valid {2}. It is "
-                "not touched while in use; switch to another release first.".format(
-                    wanted, release_dir, MARKER
-                )
-            )
-        shutil.rmtree(release_dir)
+    _clear_unfinished(request, release_dir)
     try:
         os.mkdir(release_dir)
         packages = build_release(request, release_dir, interpreter, run)
@@ -242,6 +244,21 @@ def _build(
         shutil.rmtree(release_dir, ignore_errors=True)
         raise
     return release
+
+
+def _clear_unfinished(request: ReleaseRequest, release_dir: str) -> None:
+    """Remove what an interrupted build left; KeepaliveError when a slot uses it."""
+    if not os.path.lexists(release_dir):
+        return
+    wanted = os.path.basename(release_dir)
+    if wanted in request.protected:
+        raise KeepaliveError(
+            "protected: a slot uses release {0}, but {1} has no valid {2}. It is "
+            "not touched while in use; switch to another release first.".format(
+                wanted, release_dir, MARKER
+            )
+        )
+    shutil.rmtree(release_dir)
 
 
 def _prune(request: ReleaseRequest, current: str) -> List[str]:
@@ -286,6 +303,9 @@ def ensure_absent(request: ReleaseRequest, *, check_mode: bool) -> Dict[str, Any
                     _remove(path)
                 os.unlink(os.path.join(request.releases_dir, _LOCK))
                 os.rmdir(request.releases_dir)
+                with contextlib.suppress(OSError):
+                    # The service's folder goes too, unless somebody else uses it.
+                    os.rmdir(os.path.dirname(request.releases_dir.rstrip("/")))
     return result
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
-from typing import List, Mapping, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
@@ -44,7 +44,7 @@ _DISK_FULL_TEXT = ("No space left on device", "Disk quota exceeded")
 _VENV_PACKAGES = {"pip", "setuptools", "wheel"}
 
 
-class InputMissing(KeepaliveError):
+class InputMissingError(KeepaliveError):
     """An input of the release id is absent; an earlier task may yet bring it.
 
     Check mode, where earlier tasks changed nothing, must not fail for that.
@@ -63,11 +63,11 @@ class Interpreter:
 def find_interpreter(path: str, run: Runner) -> Interpreter:
     """Ask the Python at path for its version.
 
-    Raises InputMissing when there is none, KeepaliveError when it is too old or
+    Raises InputMissingError when there is none, KeepaliveError when it is too old or
     does not run.
     """
     if not os.access(path, os.X_OK):
-        raise InputMissing(
+        raise InputMissingError(
             "python: there is no executable {0} on the target. Install the packages "
             "python3 and python3-venv, or set python.".format(path)
         )
@@ -85,14 +85,15 @@ def find_interpreter(path: str, run: Runner) -> Interpreter:
 def package_digest(package: str) -> str:
     """Return the digest of a wheel on the target, '' for any other package.
 
-    Raises InputMissing when the wheel is not there.
+    Raises InputMissingError when the wheel is not there.
     """
     if not is_wheel_path(package):
         return ""
     if not os.path.isfile(package):
-        raise InputMissing(
-            "package: there is no wheel {0} on the target; copy it there "
-            "first.".format(package)
+        raise InputMissingError(
+            "package: there is no wheel {0} on the target; copy it there first.".format(
+                package
+            )
         )
     return file_digest(package)
 
@@ -109,7 +110,8 @@ def disk_full(release_dir: str) -> KeepaliveError:
     return KeepaliveError(
         "The disk is full: no space left for the release {0} (pip also unpacks into "
         "TMPDIR, by default /tmp). The unfinished release was removed; free some "
-        "space, for example with a smaller keep, and run again.".format(release_dir)
+        "space, for example with a smaller fastapi_service_keep_releases, and run "
+        "again.".format(release_dir)
     )
 
 
@@ -134,7 +136,9 @@ class Pip:
 
     def install(self, arguments: Sequence[str], failure: str) -> None:
         """Install; raises KeepaliveError with failure and pip's last lines."""
-        self._do(["install", "--no-cache-dir", *self.install_options, *arguments], failure)
+        self._do(
+            ["install", "--no-cache-dir", *self.install_options, *arguments], failure
+        )
 
     def check(self) -> None:
         """Raise KeepaliveError when installed packages do not fit together."""
@@ -146,11 +150,11 @@ class Pip:
 
     def installed(self) -> List[str]:
         """Return name==version of every package but those the venv came with."""
-        out = self._do(["list", "--format=freeze"], "pip cannot list what it installed.")
+        out = self._do(
+            ["list", "--format=freeze"], "pip cannot list what it installed."
+        )
         lines = (line.strip() for line in out.splitlines() if "==" in line)
-        return [
-            line for line in lines if line.split("==", 1)[0] not in _VENV_PACKAGES
-        ]
+        return [line for line in lines if line.split("==", 1)[0] not in _VENV_PACKAGES]
 
     def _do(self, arguments: Sequence[str], failure: str) -> str:
         argv = [self.python, _ISOLATED, "-m", "pip"]
@@ -158,10 +162,10 @@ class Pip:
         status, out, err = self.run(argv, cwd=self.cwd, env=self.env)
         if status == 0:
             return out
-        said = "{0}\n{1}".format(out, err).strip()
+        said = "{0}\n{1}".format(out, err)
         if is_disk_full(said):
             raise disk_full(self.release_dir)
-        last = "\n".join(redact(said, self.index_url).splitlines()[-_SHOWN_LINES:])
+        last = _last_lines(redact(said, self.index_url))
         raise KeepaliveError("{0}\npip said:\n{1}".format(failure, last))
 
 
@@ -187,7 +191,7 @@ def build_release(
     else:
         pip.install(
             [request.package],
-            "package: {0} cannot be installed.".format(request.package)
+            "fastapi_service_package: {0} cannot be installed.".format(request.package)
             + _advice(request),
         )
     _install_server(request, pip, build_dir)
@@ -216,36 +220,65 @@ def _create_venv(
     request: ReleaseRequest, release_dir: str, interpreter: Interpreter, run: Runner
 ) -> Pip:
     venv_dir = os.path.join(release_dir, "venv")
-    no_ensurepip = KeepaliveError(
-        "python: {0} (Python {1}) cannot make a virtual environment, because its "
-        "ensurepip module is missing. Install the package python3-venv (for another "
-        "Python than the distribution's: its own -venv package).".format(
-            interpreter.path, interpreter.version
+    if not interpreter.has_ensurepip:
+        raise KeepaliveError(
+            "python: {0} (Python {1}) cannot make a virtual environment, because its "
+            "ensurepip module is missing. Install the package python3-venv (for "
+            "another Python than the distribution's: its own -venv package).".format(
+                interpreter.path, interpreter.version
+            )
+        )
+    python = os.path.join(venv_dir, "bin", "python")
+    # venv hides what ensurepip says, a full disk included, so it is run apart.
+    for argv in (
+        [interpreter.path, _ISOLATED, "-m", "venv", "--without-pip", venv_dir],
+        [python, _ISOLATED, "-m", "ensurepip", "--upgrade", "--default-pip"],
+    ):
+        status, out, err = run(argv)
+        if status != 0:
+            raise _venv_failure(release_dir, argv, "{0}\n{1}".format(out, err))
+    return _pip(request, release_dir, run)
+
+
+def _venv_failure(release_dir: str, argv: Sequence[str], said: str) -> KeepaliveError:
+    if is_disk_full(said):
+        return disk_full(release_dir)
+    return KeepaliveError(
+        "python: {0} failed, so there is no virtual environment. It said:\n{1}".format(
+            " ".join(argv), _last_lines(said)
         )
     )
-    if not interpreter.has_ensurepip:
-        raise no_ensurepip
-    status, out, err = run([interpreter.path, _ISOLATED, "-m", "venv", venv_dir])
-    said = "{0}\n{1}".format(out, err).strip()
-    if status != 0 and is_disk_full(said):
-        raise disk_full(release_dir)
-    if status != 0 and "ensurepip is not available" in said:
-        raise no_ensurepip
-    if status != 0:
-        last = "\n".join(said.splitlines()[-_SHOWN_LINES:])
-        raise KeepaliveError(
-            "python: {0} -m venv failed. It said:\n{1}".format(interpreter.path, last)
-        )
-    return _pip(request, release_dir, run)
+
+
+def _last_lines(said: str) -> str:
+    return "\n".join(said.strip().splitlines()[-_SHOWN_LINES:])
 
 
 def _pip(request: ReleaseRequest, release_dir: str, run: Runner) -> Pip:
     options: List[str] = []
-    env = {"PIP_PROGRESS_BAR": "off", "PIP_NO_COLOR": "1"}
     if request.wheels_archive:
         wheels = os.path.join(release_dir, "build", "wheels")
         _unpack(request.wheels_archive, wheels, request.wheels_digest, "wheel_dir")
         options = ["--no-index", "--find-links", wheels]
+    app_dir = os.path.join(release_dir, "app")
+    return Pip(
+        run=run,
+        python=os.path.join(release_dir, "venv", "bin", "python"),
+        release_dir=release_dir,
+        # Requirements files name local paths relative to the source.
+        cwd=app_dir if request.archive else release_dir,
+        env=_pip_environment(request),
+        install_options=(*options, *request.extra_pip_args),
+        index_url=request.index_url,
+    )
+
+
+def _pip_environment(request: ReleaseRequest) -> Dict[str, str]:
+    env = {"PIP_PROGRESS_BAR": "off", "PIP_NO_COLOR": "1"}
+    if request.wheels_digest:
+        # The target's own pip settings may name other places, and --no-index
+        # leaves their find-links in force.
+        env.update(PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
     elif request.index_url:
         # By environment, because arguments of a process are public on its host.
         env["PIP_INDEX_URL"] = request.index_url
@@ -257,29 +290,20 @@ def _pip(request: ReleaseRequest, release_dir: str, run: Runner) -> Pip:
                 )
             )
         env["PIP_CERT"] = request.ca_bundle
-    app_dir = os.path.join(release_dir, "app")
-    return Pip(
-        run=run,
-        python=os.path.join(release_dir, "venv", "bin", "python"),
-        release_dir=release_dir,
-        # Requirements files name local paths relative to the source.
-        cwd=app_dir if request.archive else release_dir,
-        env=env,
-        install_options=(*options, *request.extra_pip_args),
-        index_url=request.index_url,
-    )
+    return env
 
 
 def _advice(request: ReleaseRequest) -> str:
     if request.wheels_digest:
         return (
-            " Only wheel_dir is searched: every package it needs, build backends "
-            "included, must be a wheel there that fits this Python. The unfinished "
-            "release was removed."
+            " Only fastapi_service_wheel_dir is searched: every package it needs, "
+            "build backends included, must be a wheel there that fits this Python. "
+            "The unfinished release was removed."
         )
     return (
-        " Check name and version, and index_url, ca_bundle and extra_pip_args if the "
-        "package index cannot be reached. The unfinished release was removed."
+        " Check name and version, and fastapi_service_index_url, "
+        "fastapi_service_ca_bundle and fastapi_service_extra_pip_args if the package "
+        "index cannot be reached. The unfinished release was removed."
     )
 
 
@@ -291,7 +315,9 @@ def _install_source(
         hashes = ["--require-hashes"] if file_has_hashes(path) else []
         pip.install(
             [*hashes, "-r", request.requirements],
-            "requirements: {0} cannot be installed.".format(request.requirements)
+            "fastapi_service_requirements: {0} cannot be installed.".format(
+                request.requirements
+            )
             + _advice(request),
         )
     if not installs_project(app_dir, request.install_project, request.requirements):
@@ -364,8 +390,8 @@ def _install_server(request: ReleaseRequest, pip: Pip, build_dir: str) -> None:
             *(["--require-hashes"] if hashes else []),
             *("--constraint", constraints, "-r", wanted),
         ],
-        "server_packages cannot be installed beside what the application pins (the "
-        "constraints below). Where pip names a conflict, align the version in "
+        "server_packages cannot be installed with every version held that the "
+        "application chose. Where pip names a conflict, align the version in "
         "server_packages or in the application's requirements." + _advice(request),
     )
 

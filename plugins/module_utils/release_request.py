@@ -185,9 +185,9 @@ def check_package(package: str) -> None:
     url = urlsplit(package)
     if url.scheme not in ("http", "https"):
         raise KeepaliveError(
-            "package: {0!r} is not pinned, so the same input could become another "
-            "release. Use name==1.2.3, the absolute path of a wheel on the target, or "
-            "a wheel's URL.".format(package)
+            "fastapi_service_package: {0!r} is not pinned, so the same input could "
+            "become another release. Use name==1.2.3, the absolute path of a wheel on "
+            "the target, or a wheel's URL.".format(package)
         )
     if "@" in url.netloc:
         raise KeepaliveError(

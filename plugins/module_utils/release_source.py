@@ -17,6 +17,7 @@ import posixpath
 import stat
 import tarfile
 import time
+import zlib
 from dataclasses import dataclass
 from typing import Iterator, List, Sequence
 
@@ -49,7 +50,8 @@ def list_tree(root: str, exclude: Sequence[str]) -> List[Entry]:
     """
     if not os.path.isdir(root):
         raise KeepaliveError(
-            "source_path: {0} is not a directory on the controller.".format(root)
+            "fastapi_service_source_path: {0} is not a directory on the controller; "
+            "correct the path.".format(root)
         )
     entries = sorted(_walk(root, "", exclude), key=lambda entry: entry.path)
     if not entries:
@@ -165,11 +167,11 @@ def tree_digest(root: str, entries: Sequence[Entry]) -> str:
 
 def write_archive(root: str, entries: Sequence[Entry], archive: str) -> None:
     """Pack entries into a .tar.gz whose bytes depend on their content only."""
-    with open(archive, "wb") as raw, gzip.GzipFile(
-        filename="", mode="wb", fileobj=raw, mtime=0
-    ) as packed, tarfile.open(
-        fileobj=packed, mode="w", format=tarfile.PAX_FORMAT
-    ) as tar:
+    with (
+        open(archive, "wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
         for entry in entries:
             _add(tar, root, entry)
 
@@ -190,9 +192,20 @@ def _add(tar: tarfile.TarFile, root: str, entry: Entry) -> None:
 def extract_archive(archive: str, destination: str) -> None:
     """Unpack an archive that write_archive made into destination.
 
-    Raises KeepaliveError, with nothing unpacked, when a member would land or
-    lead outside destination.
+    Raises KeepaliveError when the archive is damaged, and with nothing unpacked
+    when a member would land or lead outside destination.
     """
+    try:
+        _extract(archive, destination)
+    except (tarfile.TarError, zlib.error, EOFError) as error:
+        raise KeepaliveError(
+            "The archive {0} did not arrive whole ({1}); run again.".format(
+                archive, error
+            )
+        ) from error
+
+
+def _extract(archive: str, destination: str) -> None:
     # Frameworks derive ETag and Last-Modified from a file's time. Were it the
     # same in every release, browsers would keep the files of the old one.
     now = int(time.time())
