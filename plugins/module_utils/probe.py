@@ -1,13 +1,15 @@
 # Copyright: keepalive.fastapi contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ask an application over its own Unix socket whether it is ready."""
+"""Ask an application whether it is ready, over a Unix socket or through nginx."""
 
 from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 from dataclasses import dataclass
+from typing import Callable
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,39 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(socket_path: str, probe: Probe, timeout_s: float) -> str:
-    """Send one probe. Return '' when it is answered as expected, else why not.
+class _LoopbackConnection(http.client.HTTPConnection):
+    """To this host's own port, naming in TLS the host a visitor would name."""
+
+    def __init__(self, port: int, probe: Probe, timeout_s: float) -> None:
+        super().__init__("127.0.0.1", port, timeout=timeout_s)
+        self._tls = probe.scheme == "https"
+        self._name = probe.host
+
+    def connect(self) -> None:
+        super().connect()
+        if self._tls:
+            context = ssl.create_default_context()
+            # It asks its own nginx by address, whatever the certificate says.
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self.sock = context.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def ask_socket(path: str, probe: Probe, timeout_s: float) -> str:
+    """Send one probe to a Unix socket. Return '' if answered well, else why not.
 
     ``timeout_s`` (seconds) bounds each of connecting, sending and reading.
     """
-    connection = _UnixConnection(socket_path, timeout_s)
+    return _ask(lambda: _UnixConnection(path, timeout_s), probe)
+
+
+def ask_nginx(port: int, probe: Probe, timeout_s: float) -> str:
+    """Send one probe to nginx on this host, as ``ask_socket`` does."""
+    return _ask(lambda: _LoopbackConnection(port, probe, timeout_s), probe)
+
+
+def _ask(connect: Callable[[], http.client.HTTPConnection], probe: Probe) -> str:
+    connection = connect()
     headers = {
         "Host": probe.host,
         "User-Agent": "keepalive.fastapi readiness probe",
@@ -52,8 +81,9 @@ def ask(socket_path: str, probe: Probe, timeout_s: float) -> str:
         connection.request("GET", probe.path, headers=headers)
         status = connection.getresponse().status
     except socket.timeout:
-        return "no answer within {0:.1f} s".format(timeout_s)
-    except (OSError, http.client.HTTPException) as error:
+        return "no answer in time"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # ValueError: a host name that no header or handshake can carry.
         return "no answer: {0!r}".format(error)
     finally:
         connection.close()

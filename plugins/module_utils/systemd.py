@@ -50,6 +50,14 @@ class Systemd:
             "cannot {0} {1}".format(verb, " ".join(units)),
         )
 
+    def forget_failures(self, units: Sequence[str]) -> None:
+        """Zero the units' restart counters; one not loaded has none to zero."""
+        self._run(["systemctl", "--quiet", "reset-failed", "--", *units])
+
+    def kill(self, unit: str) -> None:
+        """Kill the unit's processes; one without any has none to kill."""
+        self._run(["systemctl", "--quiet", "kill", "--signal=KILL", "--", unit])
+
     def journal_cursor(self) -> str:
         """Return where the journal stands now ('' when it cannot be read)."""
         _status, out, _err = self._run(

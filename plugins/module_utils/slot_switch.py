@@ -1,0 +1,385 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Switch a service from one slot to the other without losing a request.
+
+The idle slot is written, started and probed over its own socket until it
+really answers; one rename sends new connections to it; the old slot stops
+when nginx holds no connection to it any more. Everything before the rename
+leaves the live slot as it is, so a failure there costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import grp
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Optional
+
+from ansible_collections.keepalive.fastapi.plugins.module_utils import (
+    slots,
+    start_log,
+    unix_connections,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.probe import (
+    Probe,
+    ask_socket,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
+    Layout,
+    SlotFiles,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
+
+PROBE_INTERVAL_S = 0.1
+PROBE_TIMEOUT_S = 2.0
+DRAIN_INTERVAL_S = 0.2
+# A connect() begun before the rename may still arrive after it, so one sample
+# of zero proves nothing.
+DRAIN_ZEROS = 5
+LOCK_TIMEOUT_S = 10.0
+# More than a start of many workers writes; what is shown of them is far less.
+JOURNAL_LINES = 5000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a switch is to reach, and how long each wait may last (seconds)."""
+
+    files: SlotFiles
+    probe: Probe
+    socket_group: str
+    start_timeout_s: int
+    drain_timeout_s: int
+
+
+@dataclass
+class Outcome:
+    """What a switch did; a module returns it as it is."""
+
+    changed: bool = False
+    slot_from: str = ""
+    slot_to: str = ""
+    actions: List[str] = field(default_factory=list)
+    seconds_to_ready: float = 0.0
+    seconds_to_drain: float = 0.0
+    connections_drained: int = 0
+    connections_cut: int = 0
+
+    def did(self, action: str) -> None:
+        self.changed = True
+        self.actions.append(action)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Monotonic time and sleep, in seconds: a wrong wall clock changes nothing."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Switch:
+    """One service on this host, and the operations on its slots."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        systemd: Systemd,
+        clock: Optional[Clock] = None,
+        proc_net_unix: Path = Path("/proc/net/unix"),
+    ) -> None:
+        self._layout = layout
+        self._systemd = systemd
+        self._clock = clock or Clock()
+        self._proc_net_unix = proc_net_unix
+
+    def would(self, plan: Plan) -> Outcome:
+        """Tell what ``converge`` would do, changing nothing."""
+        _refuse_foreign_name(self._layout)
+        live = slots.live_slot(self._layout)
+        if live and slots.read_slot(self._layout, live) == plan.files:
+            outcome = Outcome(slot_from=live, slot_to=live)
+            for action in self._repairs(live, plan):
+                outcome.did(action)
+            return outcome
+        outcome = Outcome(slot_from=live or "", slot_to=_target(live))
+        outcome.did("switch")
+        return outcome
+
+    def converge(self, plan: Plan) -> Outcome:
+        """Make ``plan`` the live slot and the other one stopped.
+
+        Raises KeepaliveError, with the live slot untouched, when the new slot
+        does not become ready or another switch is under way.
+        """
+        _refuse_foreign_name(self._layout)
+        with self._exclusive():
+            live = slots.live_slot(self._layout)
+            if live and slots.read_slot(self._layout, live) == plan.files:
+                return self._repair(live, plan)
+            return self._switch(live, plan)
+
+    def remove(self, drain_timeout_s: int, *, dry_run: bool) -> Outcome:
+        """Stop both slots and remove their files. Nothing there: no change."""
+        layout = self._layout
+        outcome = Outcome(slot_from=slots.live_slot(layout) or "")
+        if not slots.has_traces(layout):
+            return outcome
+        outcome.did("remove")
+        if dry_run:
+            return outcome
+        with self._exclusive():
+            for slot in slots.SLOTS:
+                self._retire(slot, drain_timeout_s, outcome)
+                slots.remove_slot(layout, slot)
+            self._remove_shared()
+            self._systemd.reload_units()
+        return outcome
+
+    def _switch(self, live: Optional[str], plan: Plan) -> Outcome:
+        target = _target(live)
+        outcome = Outcome(slot_from=live or "", slot_to=target)
+        if live:
+            # An interrupted switch may have left the next boot to the target,
+            # which is about to be taken down.
+            self._record(live, plan)
+        self._retire(target, plan.drain_timeout_s, outcome)
+        cursor = self._systemd.journal_cursor()
+        try:
+            self._start(target, plan)
+            outcome.seconds_to_ready = self._wait_ready(target, plan, cursor)
+        except BaseException:
+            # Nothing points at the new slot yet: killing it loses nothing, and
+            # one that hangs would take its whole TimeoutStopSec to stop.
+            self._systemd.kill(self._layout.service_unit(target))
+            self._stop(target)
+            raise
+        self._promote(target, plan)
+        outcome.did("switch")
+        if live:
+            self._retire(live, plan.drain_timeout_s, outcome)
+        return outcome
+
+    def _repairs(self, live: str, plan: Plan) -> Iterator[str]:
+        """Yield what an interrupted switch, a crash or a hand left undone."""
+        layout, systemd = self._layout, self._systemd
+        if not all(systemd.is_active(unit) for unit in layout.units(live)):
+            yield "start"
+        if not layout.socket(live).is_socket():
+            yield "socket"
+        record = slots.boot_record(layout, live, plan.socket_group)
+        recorded = layout.tmpfiles.exists() and layout.tmpfiles.read_text() == record
+        enabled = all(systemd.is_enabled(unit) for unit in layout.units(live))
+        if not (recorded and enabled and layout.live_link.is_symlink()):
+            yield "promote"
+        idle = layout.units(slots.other(live))
+        if any(systemd.is_active(unit) or systemd.is_enabled(unit) for unit in idle):
+            yield "retire"
+
+    def _repair(self, live: str, plan: Plan) -> Outcome:
+        outcome = Outcome(slot_from=live, slot_to=live)
+        repairs = list(self._repairs(live, plan))
+        cursor = self._systemd.journal_cursor() if repairs else ""
+        if "socket" in repairs:
+            # The service holds the deleted socket: both must come up anew.
+            self._systemd.act("stop", self._layout.units(live))
+        if "socket" in repairs or "start" in repairs:
+            self._start(live, plan)
+            outcome.seconds_to_ready = self._wait_ready(live, plan, cursor)
+        if "promote" in repairs:
+            self._promote(live, plan)
+        for action in repairs:
+            outcome.did(action)
+        if "retire" in repairs:
+            self._retire(slots.other(live), plan.drain_timeout_s, outcome)
+        return outcome
+
+    def _start(self, slot: str, plan: Plan) -> None:
+        layout = self._layout
+        self._make_run_dir(plan.socket_group)
+        slots.write_slot(layout, slot, plan.files)
+        self._systemd.reload_units()
+        self._systemd.forget_failures(layout.units(slot))
+        self._systemd.act("start", [layout.socket_unit(slot)])
+        self._systemd.act("start", [layout.service_unit(slot)], "--no-block")
+
+    def _make_run_dir(self, group: str) -> None:
+        run_dir = self._layout.run_dir
+        run_dir.mkdir(parents=True, exist_ok=True)
+        os.chown(run_dir, 0, grp.getgrnam(group).gr_gid)
+        run_dir.chmod(0o750)
+
+    def _wait_ready(self, slot: str, plan: Plan, cursor: str) -> float:
+        """Probe until the slot answers as expected; return the seconds taken."""
+        begun = self._clock.now()
+        reason, patience_s = "", PROBE_TIMEOUT_S
+        while True:
+            self._refuse_crashed(slot, cursor)
+            asked = self._clock.now()
+            left = begun + plan.start_timeout_s - asked
+            if left <= 0:
+                break
+            socket = str(self._layout.socket(slot))
+            reason = ask_socket(socket, plan.probe, min(left, patience_s))
+            if not reason:
+                self._refuse_crashed(slot, cursor)
+                return round(self._clock.now() - begun, 3)
+            # Short at first, to see a crash soon; a slow probe is given time.
+            patience_s = max(patience_s, 2 * (self._clock.now() - asked))
+            self._clock.sleep(PROBE_INTERVAL_S)
+        log = self._log(slot, cursor)
+        raise KeepaliveError(
+            "{unit} did not become ready within {limit} s "
+            "(fastapi_service_start_timeout_s): GET {path} gave {reason}{causes}. The "
+            "live slot is untouched. Check fastapi_service_probe_path and "
+            "fastapi_service_probe_status, or mend the application.{shown}".format(
+                unit=self._layout.service_unit(slot),
+                limit=plan.start_timeout_s,
+                path=plan.probe.path,
+                reason=reason or "no answer",
+                causes="".join("; " + each for each in start_log.causes(log)),
+                shown=self._shown(slot, log),
+            )
+        )
+
+    def _refuse_crashed(self, slot: str, cursor: str) -> None:
+        """Raise as soon as systemd has seen the slot's service end by itself."""
+        unit = self._layout.service_unit(slot)
+        state = self._systemd.show(unit, "NRestarts", "Result")
+        if state["Result"] in ("", "success") and state["NRestarts"] in ("", "0"):
+            return
+        log = self._log(slot, cursor)
+        raise KeepaliveError(
+            "{unit} ended while it started (systemd calls it {result}){causes}. The "
+            "live slot is untouched. Mend the application, or the variable that its "
+            "log points to, and run again.{shown}".format(
+                unit=unit,
+                result=state["Result"],
+                causes="".join("; " + each for each in start_log.causes(log)),
+                shown=self._shown(slot, log),
+            )
+        )
+
+    def _log(self, slot: str, cursor: str) -> str:
+        unit = self._layout.service_unit(slot)
+        return self._systemd.journal_since(unit, cursor, JOURNAL_LINES)
+
+    def _shown(self, slot: str, log: str) -> str:
+        return "\nIts log (journalctl -u {0}):\n{1}".format(
+            self._layout.service_unit(slot), start_log.excerpt(log)
+        )
+
+    def _promote(self, slot: str, plan: Plan) -> None:
+        """Send new connections to ``slot``, now and after a reboot.
+
+        What the next boot finds is written before the rename: a host that
+        loses power between the two comes back on a slot that has been proven.
+        """
+        self._systemd.act("enable", self._layout.units(slot))
+        self._record(slot, plan)
+        slots.point_live_at(self._layout, slot)
+
+    def _record(self, slot: str, plan: Plan) -> None:
+        record = slots.boot_record(self._layout, slot, plan.socket_group)
+        slots.write_atomically(self._layout.tmpfiles, record, 0o644)
+
+    def _retire(self, slot: str, drain_timeout_s: int, outcome: Outcome) -> None:
+        """Wait until nginx holds no connection to ``slot``, then stop it."""
+        if any(self._systemd.is_active(unit) for unit in self._layout.units(slot)):
+            self._drain(slot, drain_timeout_s, outcome)
+        self._stop(slot)
+
+    def _drain(self, slot: str, drain_timeout_s: int, outcome: Outcome) -> None:
+        begun = self._clock.now()
+        seen = most = self._connections(slot)
+        zeros = 0
+        while zeros < DRAIN_ZEROS and self._clock.now() - begun < drain_timeout_s:
+            self._clock.sleep(DRAIN_INTERVAL_S)
+            seen = self._connections(slot)
+            most = max(most, seen)
+            zeros = zeros + 1 if seen == 0 else 0
+        outcome.connections_cut += seen
+        outcome.connections_drained += most - seen
+        outcome.seconds_to_drain = round(self._clock.now() - begun, 3)
+
+    def _connections(self, slot: str) -> int:
+        text = self._proc_net_unix.read_text(encoding="utf-8", errors="replace")
+        path = str(self._layout.socket(slot))
+        return unix_connections.count_connections(text, path)
+
+    def _stop(self, slot: str) -> None:
+        """Stop a slot and keep it from starting at boot."""
+        known = [
+            unit
+            for unit in self._layout.units(slot)
+            if self._systemd.show(unit, "LoadState")["LoadState"] == "loaded"
+        ]
+        if known:
+            self._systemd.act("stop", known)
+            self._systemd.act("disable", known)
+
+    def _remove_shared(self) -> None:
+        layout = self._layout
+        for path in (layout.live_link, layout.tmpfiles):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+        for folder in (layout.run_dir, layout.config_dir):
+            # What somebody else put there is theirs to remove.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the service's lock; it is the kernel's, so a dead holder frees it."""
+        path = self._layout.lock
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as stream:
+            deadline = self._clock.now() + LOCK_TIMEOUT_S
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if self._clock.now() >= deadline:
+                        raise KeepaliveError(
+                            "another switch of {0} is under way on this host ({1} is "
+                            "held); wait for it to end and run again".format(
+                                self._layout.name, path
+                            )
+                        ) from None
+                    self._clock.sleep(DRAIN_INTERVAL_S)
+            yield
+
+
+def _target(live: Optional[str]) -> str:
+    return slots.other(live) if live else slots.SLOTS[0]
+
+
+def _refuse_foreign_name(layout: Layout) -> None:
+    """Refuse a service name whose paths are another program's."""
+    if slots.has_traces(layout):
+        return
+    foreign = [
+        folder
+        for folder in (layout.config_dir, layout.run_dir)
+        if folder.is_dir() and any(folder.iterdir())
+    ]
+    foreign += [layout.tmpfiles] if layout.tmpfiles.exists() else []
+    if foreign:
+        raise KeepaliveError(
+            "{0} exists and is not of a service of this collection; choose another "
+            "fastapi_service_name than {1!r}".format(foreign[0], layout.name)
+        )
+
+
+def as_result(outcome: Outcome) -> Dict[str, object]:
+    """Return the outcome as a module's results."""
+    return dict(vars(outcome))

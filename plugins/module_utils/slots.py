@@ -1,0 +1,241 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a service's two slots live on a host, and what is written there.
+
+A slot owns every file that decides how it runs: its units, its Gunicorn
+configuration, its environment and the name of its release. They are written
+only while the slot is idle, so a live slot that is restarted, by hand or
+after a crash, comes back as exactly what was proven.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterator, Optional, Tuple
+
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+)
+
+SLOTS = ("blue", "green")
+HIDDEN = "environment"
+
+# What precedes a value; a line without it goes on with the value before.
+_ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
+
+
+def other(slot: str) -> str:
+    return SLOTS[1 - SLOTS.index(slot)]
+
+
+@dataclass(frozen=True)
+class SlotFiles:
+    """The texts that make a slot what it is; the same for either slot.
+
+    Units tell the slots apart by systemd's ``%i``.
+    """
+
+    release: str
+    gunicorn_config: str
+    environment: str
+    service_unit: str
+    socket_unit: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one service; ``root`` is another than / in tests only."""
+
+    name: str
+    root: Path = Path("/")
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise KeepaliveError(
+                "fastapi_service_name is {0!r}; it names units, folders and a user, "
+                "so it must be 1 to 31 characters of a-z, 0-9 and '-', "
+                "beginning with a letter".format(self.name)
+            )
+
+    @property
+    def run_dir(self) -> Path:
+        return self.root / "run" / self.name
+
+    @property
+    def live_link(self) -> Path:
+        return self.run_dir / "live.sock"
+
+    @property
+    def config_dir(self) -> Path:
+        return self.root / "etc" / self.name
+
+    @property
+    def tmpfiles(self) -> Path:
+        return self.root / "etc/tmpfiles.d" / "{0}.conf".format(self.name)
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "run/lock" / "keepalive-{0}.lock".format(self.name)
+
+    def socket(self, slot: str) -> Path:
+        return self.run_dir / "{0}.sock".format(slot)
+
+    def socket_unit(self, slot: str) -> str:
+        return "{0}@{1}.socket".format(self.name, slot)
+
+    def service_unit(self, slot: str) -> str:
+        return "{0}@{1}.service".format(self.name, slot)
+
+    def units(self, slot: str) -> Tuple[str, str]:
+        return self.socket_unit(slot), self.service_unit(slot)
+
+    def files(self, slot: str) -> Dict[str, Tuple[Path, int]]:
+        """Return the path and mode of each of SlotFiles' texts."""
+        folder, units = self.config_dir / slot, self.root / "etc/systemd/system"
+        return {
+            "release": (folder / "release", 0o644),
+            "gunicorn_config": (folder / "gunicorn.conf.py", 0o644),
+            # systemd reads it as root before it drops privileges.
+            HIDDEN: (folder / "environment", 0o600),
+            "service_unit": (units / self.service_unit(slot), 0o644),
+            "socket_unit": (units / self.socket_unit(slot), 0o644),
+        }
+
+
+def write_atomically(path: Path, text: str, mode: int) -> None:
+    """Replace a file as a whole, durably, or leave the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=".new-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def read_slot(layout: Layout, slot: str) -> Optional[SlotFiles]:
+    """Return what a slot is made of, or None unless all of it is there."""
+    files = layout.files(slot)
+    try:
+        # Not read_text, which would take another line ending for a newline.
+        texts = {name: files[name][0].read_bytes().decode() for name in files}
+    except FileNotFoundError:
+        return None
+    return SlotFiles(**texts)
+
+
+def write_slot(layout: Layout, slot: str, files: SlotFiles) -> None:
+    for name, (path, mode) in layout.files(slot).items():
+        write_atomically(path, getattr(files, name), mode)
+
+
+def remove_slot(layout: Layout, slot: str) -> None:
+    for path, _mode in layout.files(slot).values():
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        (layout.config_dir / slot).rmdir()
+
+
+def has_traces(layout: Layout) -> bool:
+    """Tell whether anything of the service is left, were it half removed."""
+    if live_slot(layout):
+        return True
+    for slot in SLOTS:
+        paths = [path for path, _mode in layout.files(slot).values()]
+        if any(path.exists() for path in [layout.config_dir / slot, *paths]):
+            return True
+    return False
+
+
+def app_keepalive_s(files: SlotFiles) -> int:
+    """Return Gunicorn's ``keepalive`` in seconds; 0 when the text sets none."""
+    found = re.search(r"^keepalive = (\d+)$", files.gunicorn_config, re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+def live_slot(layout: Layout) -> Optional[str]:
+    """Return the slot that new connections go to, or None before the first.
+
+    /run is emptied by a reboot; what the switch recorded for the next boot
+    then tells.
+    """
+    try:
+        target = os.readlink(layout.live_link)
+    except OSError:
+        target = _recorded_target(layout)
+    slot = target[: -len(".sock")] if target.endswith(".sock") else ""
+    return slot if slot in SLOTS else None
+
+
+def _recorded_target(layout: Layout) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        words = layout.tmpfiles.read_text(encoding="utf-8").split()
+        return words[-1] if words else ""
+    return ""
+
+
+def boot_record(layout: Layout, slot: str, group: str) -> str:
+    """Return the tmpfiles.d text that restores directory and link at boot.
+
+    systemd-tmpfiles-setup runs before sockets.target, so the link is there
+    before the socket it names (tmpfiles.d(5), bootup(7)).
+    """
+    return (
+        "# Written by the switch of slots: which one is live after a reboot.\n"
+        "d {run} 0750 root {group}\n"
+        "L+ {link} - - - - {slot}.sock\n"
+    ).format(run=layout.run_dir, link=layout.live_link, group=group, slot=slot)
+
+
+def point_live_at(layout: Layout, slot: str) -> None:
+    """Flip the link by one rename: no moment without a live socket."""
+    temporary = layout.run_dir / ".live.new"
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    temporary.symlink_to("{0}.sock".format(slot))
+    os.replace(temporary, layout.live_link)
+
+
+def differences(
+    before: Optional[SlotFiles], after: Optional[SlotFiles]
+) -> Iterator[Dict[str, str]]:
+    """Yield Ansible's diff entries from one set of slot files to another."""
+    for name in SlotFiles.__dataclass_fields__:
+        old = getattr(before, name) if before else ""
+        new = getattr(after, name) if after else ""
+        if old == new:
+            continue
+        header = "slot {0}".format(name.replace("_", " "))
+        if name == HIDDEN:
+            old, new = _without_values(old, ""), _without_values(new, old)
+        yield {
+            "before_header": header,
+            "after_header": header,
+            "before": old,
+            "after": new,
+        }
+
+
+def _without_values(environment: str, known: str) -> str:
+    """Name the variables and hide the values, marking those not in ``known``."""
+    lines = []
+    for line in environment.splitlines():
+        assigned = _ASSIGNED.match(line)
+        name = assigned.group() if assigned else ""
+        mark = "hidden" if not known or line in known.splitlines() else "hidden, new"
+        lines.append("{0}({1})\n".format(name, mark))
+    return "".join(lines)
