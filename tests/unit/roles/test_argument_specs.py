@@ -1,0 +1,180 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A role's argument_specs.yml is its reference, so it says what the role does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Set, Tuple
+
+import pytest
+import yaml
+
+ROLES = sorted((Path(__file__).parents[3] / "roles").iterdir())
+# The Python types that a default of a documented type may have.
+TYPES: Dict[str, Tuple[type, ...]] = {
+    "bool": (bool,),
+    "dict": (dict,),
+    "float": (float,),
+    "int": (int,),
+    "list": (list,),
+    "path": (str,),
+    "str": (str,),
+}
+
+Option = Dict[str, Any]
+
+each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+def read(role: Path, name: str) -> Any:
+    path = role / name
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def options_of(role: Path) -> Dict[str, Option]:
+    specs = read(role, "meta/argument_specs.yml")["argument_specs"]
+    assert list(specs) == ["main"]
+    options: Dict[str, Option] = specs["main"]["options"]
+    return options
+
+
+def all_options(
+    options: Dict[str, Option], path: str = ""
+) -> Iterator[Tuple[str, Option]]:
+    """Yield every option and suboption with its dotted name."""
+    for name, option in options.items():
+        yield path + name, option
+        yield from all_options(option.get("options", {}), path + name + ".")
+
+
+def description_of(option: Option) -> str:
+    text = option["description"]
+    return " ".join(text) if isinstance(text, list) else text
+
+
+def is_template(value: object) -> bool:
+    return isinstance(value, str) and "{{" in value
+
+
+def texts_of(role: Path) -> Iterator[Tuple[Path, str]]:
+    for folder in ("tasks", "templates", "handlers", "vars", "defaults"):
+        for path in sorted((role / folder).rglob("*")):
+            if path.is_file():
+                yield path, path.read_text(encoding="utf-8")
+
+
+def used_in(text: str) -> Set[str]:
+    """Return the public variables of any of our roles that a text names."""
+    prefixes = "|".join(role.name for role in ROLES)
+    # Not a __private name, a service's file name or a tag.
+    return set(re.findall(r"(?<![\w.-])(?:{0})_[a-z0-9_]+\b".format(prefixes), text))
+
+
+def tags_of(role: Path) -> Set[str]:
+    tasks = read(role, "tasks/main.yml")
+    return {tag for task in tasks for tag in task.get("tags", [])}
+
+
+def bounds_of(role: Path) -> List[Dict[str, Any]]:
+    """Return the entries that a preflight loops over to refuse numbers."""
+    found: List[Dict[str, Any]] = []
+    vars_ = read(role, "vars/main.yml")
+    found += vars_.get("__{0}_bounds".format(role.name), [])
+    found += vars_.get("__{0}_patterns".format(role.name), [])
+    for task in read(role, "tasks/preflight.yml"):
+        loop = task.get("loop")
+        if isinstance(loop, list):
+            found += [item for item in loop if isinstance(item, dict)]
+    return found
+
+
+@each_role
+def test_defaults_are_the_documented_ones(role: Path) -> None:
+    options = options_of(role)
+    defaults: Dict[str, Any] = read(role, "defaults/main.yml")
+    documented = {name: o["default"] for name, o in options.items() if "default" in o}
+    assert defaults == documented
+    assert {n: type(v) for n, v in defaults.items()} == {
+        n: type(v) for n, v in documented.items()
+    }
+    without = {name for name in options if name not in documented}
+    assert without == {name for name, o in options.items() if o.get("required")}
+
+
+@each_role
+def test_every_default_has_its_documented_type(role: Path) -> None:
+    for name, option in all_options(options_of(role)):
+        value = option.get("default")
+        if value is None or is_template(value):
+            continue  # a template has its type when it is evaluated
+        assert type(value) in TYPES[option["type"]], name
+        if option["type"] == "list":
+            assert all(type(v) in TYPES[option["elements"]] for v in value), name
+        if "choices" in option:
+            assert value in option["choices"], name
+
+
+@each_role
+def test_every_option_is_described_and_typed(role: Path) -> None:
+    for name, option in all_options(options_of(role)):
+        text = description_of(option)
+        assert text.endswith((".", ")")), name
+        assert text[0].isupper() or text.startswith(("V(", "max-age")), name
+        assert option["type"] in TYPES, name
+        assert ("elements" in option) == (option["type"] == "list"), name
+
+
+@each_role
+def test_times_and_sizes_name_their_unit_twice(role: Path) -> None:
+    units = {
+        "_per_s": "(in requests per second)",
+        "_bytes": "(in bytes)",
+        "_ms": "(in milliseconds)",
+        "_s": "(in seconds)",
+    }
+    for name, option in all_options(options_of(role)):
+        text = description_of(option)
+        suffix = next((s for s in units if name.endswith(s)), None)
+        said = next((s for s, phrase in units.items() if phrase in text), None)
+        assert suffix == said, name
+
+
+@each_role
+def test_every_bound_and_pattern_is_of_an_option_and_its_value(role: Path) -> None:
+    options = options_of(role)
+    bounds = bounds_of(role)
+    assert bounds
+    for bound in bounds:
+        name = bound["name"]
+        assert name in options
+        assert bound["value"] == "{{{{ {0} }}}}".format(name)
+        if "least" not in bound:
+            continue
+        assert options[name]["type"] == "int"
+        assert bound["least"] <= options[name]["default"] <= bound["most"], name
+
+
+@each_role
+def test_every_public_variable_in_the_role_is_an_option(role: Path) -> None:
+    known: Set[str] = set().union(*(options_of(each) for each in ROLES))
+    known |= tags_of(role)
+    for path, text in texts_of(role):
+        assert used_in(text) <= known, path
+
+
+@each_role
+def test_every_option_is_used(role: Path) -> None:
+    used = Path(role / "defaults/main.yml")
+    texts = "\n".join(text for path, text in texts_of(role) if path != used)
+    assert set(options_of(role)) <= used_in(texts)
+
+
+def test_the_sandbox_is_documented_directive_by_directive() -> None:
+    role = next(role for role in ROLES if role.name == "fastapi_service")
+    options = options_of(role)["fastapi_service_sandbox"]["options"]
+    sandbox = read(role, "vars/main.yml")["__fastapi_service_sandbox"]
+    assert {name: option["default"] for name, option in options.items()} == sandbox
+    assert {option["type"] for option in options.values()} == {"str"}
