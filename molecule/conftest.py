@@ -1,0 +1,199 @@
+"""What the scenarios' tests share: the hosts, a deployment, a client under load."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import testinfra
+import yaml
+
+Host = testinfra.host.Host
+ROOT = Path(__file__).resolve().parent.parent
+LAB = ROOT / ".lab"
+INVENTORIES = [
+    "-i",
+    str(ROOT / "inventory/lab"),
+    "-i",
+    str(ROOT / "molecule/inventory"),
+]
+HOSTS = yaml.safe_load((ROOT / "molecule/inventory/hosts.yml").read_text())["lab"][
+    "children"
+]["molecule"]["hosts"]
+
+
+def connect(name: str) -> Host:
+    """Reach a lab host over SSH, as Ansible does."""
+    return testinfra.get_host(
+        f"ssh://root@127.0.0.1:{HOSTS[name]['ansible_port']}",
+        ssh_identity_file=str(LAB / "id_ed25519"),
+        ssh_extra_args=f"-o UserKnownHostsFile={LAB}/known_hosts -o IdentitiesOnly=yes",
+        controlpersist=60,
+    )
+
+
+def restart(name: str) -> None:
+    """Reboot a lab host as its power switch would."""
+    config = LAB / "containers.conf"
+    env = {**os.environ, "CONTAINERS_CONF": str(config) if config.exists() else ""}
+    label = ["--filter", f"label=keepalive-lab={LAB}", "--filter", f"name=-{name}$"]
+    found = subprocess.run(
+        ["podman", "ps", "--quiet", *label], env=env, check=True, capture_output=True
+    )
+    container = found.stdout.split()[0].decode()
+    subprocess.run(["podman", "restart", container], env=env, check=True)
+    up = ["podman", "exec", container, "systemctl", "is-system-running", "--wait"]
+    subprocess.run(up, env=env, check=False, timeout=60)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once a host: on all, or on those its module's HOSTS names."""
+    if "name" in metafunc.fixturenames:
+        names = getattr(metafunc.module, "ONLY_HOSTS", list(HOSTS))
+        metafunc.parametrize("name", names, scope="module")
+
+
+@pytest.fixture(scope="module")
+def host(name: str) -> Host:
+    return connect(name)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One ansible-playbook run: its exit status and its results by task."""
+
+    status: int
+    report: dict[str, Any]
+    output: str
+
+    def stats(self, name: str) -> dict[str, int]:
+        return dict(self.report["stats"][name])
+
+    def results(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for play in self.report["plays"]:
+            for task in play["tasks"]:
+                if name in task["hosts"]:
+                    yield task["task"]["name"], task["hosts"][name]
+
+    def result(self, name: str, task: str) -> dict[str, Any]:
+        return next(found for title, found in self.results(name) if task in title)
+
+    def failure(self, name: str) -> str:
+        """Return what a failed task told the person who ran it."""
+        failed = [found for _task, found in self.results(name) if found.get("failed")]
+        return json.dumps(failed[-1], indent=1) if failed else ""
+
+
+def run_playbook(playbook: str, name: str, *options: str, **variables: object) -> Run:
+    """Run a playbook against one lab host, with extra variables."""
+    argv = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        *INVENTORIES,
+        "--limit",
+        name,
+        "--extra-vars",
+        json.dumps(variables),
+        *options,
+        playbook,
+    ]
+    env = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_INJECT_FACT_VARS": "false",
+    }
+    done = subprocess.run(
+        argv,
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    start = done.stdout.find("{\n")
+    report = json.loads(done.stdout[start:]) if start >= 0 else {}
+    return Run(done.returncode, report, done.stdout + done.stderr)
+
+
+Deploy = Callable[..., Run]
+Script = Callable[..., dict[str, Any]]
+Slots = Callable[[str], dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def deploy(name: str) -> Deploy:
+    """Return a function that runs site.yml against the host under test."""
+
+    def run(*options: str, **variables: object) -> Run:
+        return run_playbook("site.yml", name, *options, **variables)
+
+    return run
+
+
+def run_script(on: Host, script: str, /, **options: object) -> dict[str, Any]:
+    """Run one of molecule/*.py on the host with its Python; return its JSON."""
+    text = (ROOT / "molecule" / script).read_text()
+    done = on.run("python3 -c %s %s", text, json.dumps(options))
+    assert done.rc == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+class BackgroundLoad:
+    """The client on the host while something else is done."""
+
+    def __init__(self, on: Host, /, **options: object) -> None:
+        self.result: dict[str, Any] = {}
+        self._host = on
+        self._thread = threading.Thread(
+            target=lambda: self.result.update(
+                run_script(on, "load.py", stop_file="/run/load.stop", **options)
+            )
+        )
+
+    def __enter__(self) -> Self:
+        self._host.run("rm -f /run/load.stop")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._host.run("touch /run/load.stop")
+        self._thread.join()
+
+
+@pytest.fixture
+def script(host: Host) -> Script:
+    """Return a function that runs one of molecule/*.py on the host under test."""
+    return lambda name, /, **options: run_script(host, name, **options)
+
+
+@pytest.fixture
+def under_load(host: Host) -> Callable[..., BackgroundLoad]:
+    return lambda **options: BackgroundLoad(host, **options)
+
+
+def slot_facts(host: Host, service: str) -> dict[str, str]:
+    """Return which slot of a service is live, and each slot's state."""
+    live = host.run(f"readlink /run/{service}/live.sock").stdout.strip()
+    return {
+        "live": live.removesuffix(".sock"),
+        **{
+            slot: host.run(
+                f"systemctl is-active {service}@{slot}.service"
+            ).stdout.strip()
+            for slot in ("blue", "green")
+        },
+    }
+
+
+@pytest.fixture
+def slots(host: Host) -> Slots:
+    return lambda service: slot_facts(host, service)
