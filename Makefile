@@ -1,0 +1,105 @@
+# The menu. `make demo` and `make test` set up everything they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+VENV := .venv
+COPY := .cache/ansible_collections/keepalive/fastapi
+SANITY_HOME := $(CURDIR)/.cache/ansible-test
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Python's byte code stays out of the tree that is hashed, linted and packed.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
+
+.PHONY: help demo test lint copy ruff mypy ansible-lint sanity unit molecule clean
+help:
+	@echo "make demo    a FastAPI service behind nginx, on a lab host on this computer"
+	@echo "make test    lint, unit tests and Molecule scenarios (about 20 minutes)"
+	@echo "make lint    ansible-lint, ansible-test sanity, ruff and mypy alone"
+	@echo "make unit    unit tests alone"
+	@echo "make molecule  Molecule scenarios alone"
+	@echo "make clean   remove all that the project made: hosts, images, .venv, caches"
+
+$(VENV)/.ready: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Installing python3-venv, which $(PYTHON) lacks"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
+	@echo "Setting up $(VENV) from requirements-dev.txt (about a minute)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt || { \
+	  echo "make: pip failed; see above. It needs the package index: check the network, then run make again"; exit 1; }
+	@mkdir -p $(VENV)/collections/ansible_collections/keepalive
+	@ln -sfn ../../../.. $(VENV)/collections/ansible_collections/keepalive/fastapi
+	@touch $@
+
+demo: $(VENV)/.ready
+	@echo "1/3 Lab host web1"
+	@ansible-playbook playbooks/lab.yml || { \
+	  echo "make demo: the lab host did not come up; the task above says why. 'make clean' starts from nothing"; exit 1; }
+	@echo "2/3 ansible-playbook site.yml"
+	@ansible-playbook site.yml || { \
+	  echo "make demo: the deployment failed; the task above names the cause. What served before still serves"; exit 1; }
+	@echo "3/3 What runs now"
+	@ANSIBLE_CALLBACK_RESULT_FORMAT=json ansible-playbook playbooks/info.yml | sed -n 's/^ *"msg": "\(.*\)"/  \1/p'
+	@echo "  http://127.0.0.1:8080/        https://127.0.0.1:8443/       (self-signed: curl --insecure)"
+	@echo "  http://127.0.0.1:8080/docs    the API's own page"
+	@echo "Try:"
+	@echo "  curl -i http://127.0.0.1:8080/health"
+	@echo "  .venv/bin/ansible-playbook site.yml --check --diff -e fastapi_service_workers=3"
+	@echo "  .venv/bin/ansible web1 -a 'journalctl -u demo@blue -n 20'"
+
+test:
+	@begun=$$SECONDS; for step in lint unit molecule; do \
+	  echo "=== make $$step"; \
+	  $(MAKE) --no-print-directory $$step || { \
+	    echo "make test: FAILED in '$$step'; what failed is above, 'make $$step' runs it alone"; exit 1; }; \
+	done; \
+	took=$$((SECONDS - begun)); \
+	echo "make test: all passed (lint, unit tests, Molecule scenarios) in $$((took / 60)) min $$((took % 60)) s"
+
+lint: ruff ansible-lint mypy sanity
+
+# ansible-test and mypy want a collection at .../ansible_collections/NAMESPACE/NAME,
+# ansible-test in a git work tree of its own, for .cache is ignored by this one.
+copy:
+	@rm -rf $(COPY) && mkdir -p $(COPY)
+	@git ls-files -co --exclude-standard -z | tar -c --null --ignore-failed-read -T - | tar -xC $(COPY)
+	@git -C $(COPY) -c init.defaultBranch=main init -q
+
+ruff: $(VENV)/.ready
+	@echo "--- ruff"; ruff check . && ruff format --check .
+
+ansible-lint: $(VENV)/.ready
+	@echo "--- ansible-lint"; ansible-lint
+
+mypy: $(VENV)/.ready copy
+	@echo "--- mypy"; cd .cache && MYPYPATH=. mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
+	  -p ansible_collections.keepalive.fastapi.plugins -p ansible_collections.keepalive.fastapi.tests
+
+# HOME, since ansible-test keeps its environments in ~/.ansible. PATH, since it
+# stops at a version manager's python3.x that names a version not installed; it
+# tells which Python versions it did not find.
+sanity: $(VENV)/.ready copy
+	@echo "--- ansible-test sanity (a minute and a half the first time)"; mkdir -p $(SANITY_HOME)/.ansible/test/cache
+	@cp tests/sanity/bootstrap_pip.py $(SANITY_HOME)/.ansible/test/cache/get_pip_24_2.py
+	@cd $(COPY) && HOME=$(SANITY_HOME) PATH=$(CURDIR)/$(VENV)/bin:/usr/local/bin:/usr/bin:/bin \
+	  ansible-test sanity
+
+unit: $(VENV)/.ready
+	@pytest tests/unit examples/demo_app/tests
+
+molecule: $(VENV)/.ready
+	@# What an interrupted run left, hosts and Molecule's own notes, goes first.
+	@mkdir -p .cache
+	@molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; exit 1; }
+	@molecule test --all --report
+
+clean:
+	@if [ -e $(VENV)/.ready ]; then \
+	  ansible-playbook playbooks/lab.yml -e lab_state=purged; fi
+	@rm -rf $(VENV) .cache .lab reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "make clean: hosts, images, $(VENV) and caches of this checkout are gone"
