@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,13 @@ def restart(name: str) -> None:
     )
     container = found.stdout.split()[0].decode()
     subprocess.run(["podman", "restart", container], env=env, check=True)
-    up = ["podman", "exec", container, "systemctl", "is-system-running", "--wait"]
-    subprocess.run(up, env=env, check=False, timeout=60)
+    up = ["podman", "exec", container, "systemctl", "is-system-running"]
+    for _attempt in range(120):
+        said = subprocess.run(up, env=env, capture_output=True, check=False).stdout
+        if said.strip() in (b"running", b"degraded"):
+            return
+        time.sleep(0.5)
+    pytest.fail(f"{name} does not come back within a minute")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
