@@ -87,7 +87,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if params["state"] == "absent":
             return []
         if bool(params["source_path"]) == bool(params["package"]):
-            raise KeepaliveError("Give exactly one of source_path and package.")
+            raise KeepaliveError(
+                "Give exactly one of fastapi_service_source_path and "
+                "fastapi_service_package."
+            )
         check_package((params["package"] or "").strip())
         found = []
         if params["source_path"]:
@@ -104,7 +107,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         requirements = normal_requirements(params["requirements"])
         if requirements and requirements not in {entry.path for entry in entries}:
             raise KeepaliveError(
-                "requirements: there is no file {0} in {1}, or source_exclude leaves "
+                "fastapi_service_requirements: there is no file {0} in {1}, or "
+                "fastapi_service_source_exclude leaves "
                 "it out.".format(requirements, root)
             )
         return Shipment(root, entries, "content_digest", "archive")

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
-import time
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence
@@ -18,6 +16,7 @@ from typing import Dict, Iterator, List, Optional, Sequence
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.lock import exclusive
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_files import (
     PENDING_MARKER,
     Change,
@@ -39,7 +38,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_validate i
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import Runner
 
 _LOCK_TIMEOUT_S = 60.0
-_LOCK_POLL_S = 0.1
 _MARKER_TEXT = (
     "Files here were changed by keepalive.fastapi.nginx_config, and nginx has not\n"
     "yet been seen to reload. The next run reloads it and removes this file.\n"
@@ -66,7 +64,7 @@ class Host:
     proc: Path = Path("/proc")
     pid_file: Path = Path("/run/nginx.pid")
     error_log: Path = Path("/var/log/nginx/error.log")
-    lock_file: Path = Path("/run/lock/keepalive-nginx.lock")
+    lock_file: Path = Path("/run/keepalive-nginx.lock")
 
 
 @dataclass
@@ -96,6 +94,14 @@ def find_nginx(binary: str) -> Optional[str]:
     )
 
 
+def installed_version(nginx: Optional[str], run: Runner) -> Optional[str]:
+    """Return the version of the nginx program at this path; None without one."""
+    if nginx is None:
+        return None
+    _status, out, err = run([nginx, "-v"])
+    return parse_version(err or out)
+
+
 def parse_version(text: str) -> Optional[str]:
     """Return the version from ``nginx version: nginx/1.26.3 (Ubuntu)``."""
     match = re.search(r"version: [^/\s]+/(\S+)", text)
@@ -104,25 +110,13 @@ def parse_version(text: str) -> Optional[str]:
 
 @contextmanager
 def _exclusive(lock_file: Path) -> Iterator[None]:
-    """Hold the lock that keeps two runs on one host apart."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    with explained("open the lock {0}".format(lock_file)):
-        descriptor = os.open(lock_file, flags, 0o600)
-    give_up = time.monotonic() + _LOCK_TIMEOUT_S
-    with os.fdopen(descriptor, "wb"):
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= give_up:
-                    raise KeepaliveError(
-                        "another nginx_config task has held {0} for {1:.0f} s; let "
-                        "it finish, then run this again; {2}".format(
-                            lock_file, _LOCK_TIMEOUT_S, UNTOUCHED
-                        )
-                    ) from None
-            time.sleep(_LOCK_POLL_S)
+    held = (
+        "another nginx_config task has held {0} for {1:.0f} s; let it finish, then "
+        "run this again; {2}".format(lock_file, _LOCK_TIMEOUT_S, UNTOUCHED)
+    )
+    with ExitStack() as stack:
+        with explained("open the lock {0}".format(lock_file)):
+            stack.enter_context(exclusive(lock_file, held, timeout_s=_LOCK_TIMEOUT_S))
         yield
 
 
@@ -202,8 +196,7 @@ def _configure(
                 "nginx is not installed yet, so its configuration was not validated"
             )
         return outcome
-    _status, out, err = run([host.nginx, "-v"])
-    outcome.nginx_version = parse_version(err or out)
+    outcome.nginx_version = installed_version(host.nginx, run)
     if not outcome.changed:
         return outcome
     outcome.warnings = validate(

@@ -10,12 +10,12 @@ is written last and removed first, so a directory with a marker is complete.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import (
     Any,
     Dict,
@@ -31,6 +31,7 @@ from typing import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.lock import exclusive
 from ansible_collections.keepalive.fastapi.plugins.module_utils.release_build import (
     InputMissingError,
     Interpreter,
@@ -317,8 +318,9 @@ def _refuse_foreign(releases_dir: str) -> None:
     ]
     if foreign:
         raise KeepaliveError(
-            "releases_dir: {0} holds {1}, which is no release, so nothing there was "
-            "removed. Move it away, or correct releases_dir.".format(
+            "fastapi_service_releases_dir: {0} holds {1}, which is no release, so "
+            "nothing there was "
+            "removed. Move it away, or correct fastapi_service_releases_dir.".format(
                 releases_dir, ", ".join(foreign)
             )
         )
@@ -330,17 +332,14 @@ def _lock(releases_dir: str) -> Iterator[None]:
 
     Raises KeepaliveError when another run has it.
     """
+    held = (
+        "Another run is building or removing releases in {0}. Wait for it to end, "
+        "then run again.".format(releases_dir)
+    )
     umask = os.umask(0o022)
     try:
         os.makedirs(releases_dir, exist_ok=True)
-        with open(os.path.join(releases_dir, _LOCK), "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise KeepaliveError(
-                    "Another run is building or removing releases in {0}. Wait for "
-                    "it to end, then run again.".format(releases_dir)
-                ) from None
+        with exclusive(Path(releases_dir, _LOCK), held):
             yield
     finally:
         os.umask(umask)
@@ -354,7 +353,9 @@ def _os_errors(releases_dir: str) -> Iterator[None]:
         if is_disk_full(error):
             raise disk_full(releases_dir) from error
         raise KeepaliveError(
-            "releases_dir: {0} cannot be worked on: {1}".format(releases_dir, error)
+            "fastapi_service_releases_dir: {0} cannot be worked on: {1}".format(
+                releases_dir, error
+            )
         ) from error
 
 

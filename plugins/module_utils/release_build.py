@@ -68,16 +68,21 @@ def find_interpreter(path: str, run: Runner) -> Interpreter:
     """
     if not os.access(path, os.X_OK):
         raise InputMissingError(
-            "python: there is no executable {0} on the target. Install the packages "
-            "python3 and python3-venv, or set python.".format(path)
+            "fastapi_service_python: there is no executable {0} on the target. "
+            "Install the packages "
+            "python3 and python3-venv, or set fastapi_service_python.".format(path)
         )
     status, out, err = run([path, _ISOLATED, "-c", _PROBE])
     if status != 0:
-        raise KeepaliveError("python: {0} does not run: {1}".format(path, err.strip()))
+        raise KeepaliveError(
+            "fastapi_service_python: {0} does not run: {1}".format(path, err.strip())
+        )
     version, has_ensurepip = json.loads(out)
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_PYTHON:
         raise KeepaliveError(
-            "python: {0} is Python {1}; 3.9 or newer is needed.".format(path, version)
+            "fastapi_service_python: {0} is Python {1}; 3.9 or newer is needed.".format(
+                path, version
+            )
         )
     return Interpreter(path, version, has_ensurepip)
 
@@ -91,9 +96,8 @@ def package_digest(package: str) -> str:
         return ""
     if not os.path.isfile(package):
         raise InputMissingError(
-            "package: there is no wheel {0} on the target; copy it there first.".format(
-                package
-            )
+            "fastapi_service_package: there is no wheel {0} on the target; copy it "
+            "there first.".format(package)
         )
     return file_digest(package)
 
@@ -145,7 +149,7 @@ class Pip:
         self._do(
             ["check"],
             "The installed packages do not fit together. Correct the application's "
-            "requirements or server_packages. Nothing was changed.",
+            "requirements or fastapi_service_server_packages. Nothing was changed.",
         )
 
     def installed(self) -> List[str]:
@@ -205,7 +209,8 @@ def _unpack(archive: str, destination: str, digest: str, argument: str) -> None:
     entries = _entries(destination, argument)
     if tree_digest(destination, entries) != digest:
         raise KeepaliveError(
-            "{0}: the files changed on the controller while they were read; run "
+            "fastapi_service_{0}: the files changed on the controller while they were "
+            "read; run "
             "again.".format(argument)
         )
 
@@ -222,7 +227,8 @@ def _create_venv(
     venv_dir = os.path.join(release_dir, "venv")
     if not interpreter.has_ensurepip:
         raise KeepaliveError(
-            "python: {0} (Python {1}) cannot make a virtual environment, because its "
+            "fastapi_service_python: {0} (Python {1}) cannot make a virtual "
+            "environment, because its "
             "ensurepip module is missing. Install the package python3-venv (for "
             "another Python than the distribution's: its own -venv package).".format(
                 interpreter.path, interpreter.version
@@ -244,9 +250,8 @@ def _venv_failure(release_dir: str, argv: Sequence[str], said: str) -> Keepalive
     if is_disk_full(said):
         return disk_full(release_dir)
     return KeepaliveError(
-        "python: {0} failed, so there is no virtual environment. It said:\n{1}".format(
-            " ".join(argv), _last_lines(said)
-        )
+        "fastapi_service_python: {0} failed, so there is no virtual environment. It "
+        "said:\n{1}".format(" ".join(argv), _last_lines(said))
     )
 
 
@@ -285,7 +290,7 @@ def _pip_environment(request: ReleaseRequest) -> Dict[str, str]:
     if request.ca_bundle:
         if not os.path.isfile(request.ca_bundle):
             raise KeepaliveError(
-                "ca_bundle: there is no file {0} on the target.".format(
+                "fastapi_service_ca_bundle: there is no file {0} on the target.".format(
                     request.ca_bundle
                 )
             )
@@ -327,7 +332,8 @@ def _install_source(
     shutil.copytree(app_dir, project_dir, symlinks=True)
     pip.install(
         [*(["--no-deps"] if request.requirements else []), project_dir],
-        "install_project: the source cannot be installed as a package; set it to "
+        "fastapi_service_install_project: the source cannot be installed as a "
+        "package; set it to "
         "never if the application runs from its directory." + _advice(request),
     )
 
@@ -358,8 +364,9 @@ def installs_project(app_dir: str, choice: str, requirements: str) -> bool:
     has_pyproject = os.path.isfile(pyproject)
     if choice == "always" and not (has_setup or has_pyproject):
         raise KeepaliveError(
-            "install_project: always needs a pyproject.toml or setup.py at the top of "
-            "source_path; there is none."
+            "fastapi_service_install_project: always needs a pyproject.toml or "
+            "setup.py at the top of "
+            "fastapi_service_source_path; there is none."
         )
     if choice != "auto":
         return choice == "always"
@@ -390,9 +397,11 @@ def _install_server(request: ReleaseRequest, pip: Pip, build_dir: str) -> None:
             *(["--require-hashes"] if hashes else []),
             *("--constraint", constraints, "-r", wanted),
         ],
-        "server_packages cannot be installed with every version held that the "
+        "fastapi_service_server_packages cannot be installed with every version held "
+        "that the "
         "application chose. Where pip names a conflict, align the version in "
-        "server_packages or in the application's requirements." + _advice(request),
+        "fastapi_service_server_packages or in the application's requirements."
+        + _advice(request),
     )
 
 

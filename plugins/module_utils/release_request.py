@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import check_name
 
 # Raised when the same inputs start to give another release directory.
 _RECIPE = 1
 
 RELEASE_ID = re.compile(r"[0-9a-f]{16}")
-_SERVICE_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # PEP 508 name and extras, then exactly one version (no wildcard).
 _PINNED = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -110,11 +110,7 @@ def request_from(params: Mapping[str, Any]) -> ReleaseRequest:
     Raises KeepaliveError naming the argument that cannot be taken.
     """
     name = params["name"]
-    if not _SERVICE_NAME.fullmatch(name):
-        raise KeepaliveError(
-            "name: {0!r} is no service name; use lower-case letters, digits, '_' and "
-            "'-', at most 32, a letter first.".format(name)
-        )
+    check_name(name)
     request = ReleaseRequest(
         name=name,
         releases_dir=params["releases_dir"] or "/srv/{0}/releases".format(name),
@@ -144,7 +140,8 @@ def normal_requirements(path: str) -> str:
     normal = posixpath.normpath(path)
     if posixpath.isabs(normal) or normal.split("/", 1)[0] == "..":
         raise KeepaliveError(
-            "requirements: {0} must be relative to source_path and stay inside "
+            "fastapi_service_requirements: {0} must be relative to "
+            "fastapi_service_source_path and stay inside "
             "it.".format(path)
         )
     return normal
@@ -154,21 +151,27 @@ def _check(request: ReleaseRequest) -> None:
     check_package(request.package)
     if request.package and request.requirements:
         raise KeepaliveError(
-            "requirements: {0} is a path inside source_path, so it cannot go with "
-            "package; drop it.".format(request.requirements)
+            "fastapi_service_requirements: {0} is a path inside "
+            "fastapi_service_source_path, so it cannot go with "
+            "fastapi_service_package; drop it.".format(request.requirements)
         )
     for line in request.server_packages:
         if not line[:1].isalnum() or "\n" in line:
             raise KeepaliveError(
-                "server_packages: {0!r} is no requirement line such as "
-                "gunicorn==27.0.1; pip's options go to extra_pip_args.".format(line)
+                "fastapi_service_server_packages: {0!r} is no requirement line such as "
+                "gunicorn==27.0.1; pip's options go to "
+                "fastapi_service_extra_pip_args.".format(line)
             )
     for argument in ("releases_dir", "python"):
         value = getattr(request, argument)
         if not os.path.isabs(value):
-            raise KeepaliveError("{0}: {1} must be absolute.".format(argument, value))
+            raise KeepaliveError(
+                "fastapi_service_{0}: {1} must be absolute.".format(argument, value)
+            )
     if request.keep < 0:
-        raise KeepaliveError("keep: {0} must be 0 or more.".format(request.keep))
+        raise KeepaliveError(
+            "fastapi_service_keep_releases: {0} must be 0 or more.".format(request.keep)
+        )
     for protected in request.protected:
         if not RELEASE_ID.fullmatch(protected):
             raise KeepaliveError(
@@ -191,14 +194,18 @@ def check_package(package: str) -> None:
         )
     if "@" in url.netloc:
         raise KeepaliveError(
-            "package: credentials in a URL would be written to the release's marker; "
-            "put them into index_url."
+            "fastapi_service_package: credentials in a URL would be written to the "
+            "release's marker; "
+            "put them into fastapi_service_index_url."
         )
     if not url.path.endswith(".whl"):
-        raise KeepaliveError("package: {0} is no URL of a wheel.".format(package))
+        raise KeepaliveError(
+            "fastapi_service_package: {0} is no URL of a wheel.".format(package)
+        )
     if url.scheme == "http" and "sha256=" not in url.fragment:
         raise KeepaliveError(
-            "package: {0} comes over plain http; append #sha256=DIGEST or use "
+            "fastapi_service_package: {0} comes over plain http; append "
+            "#sha256=DIGEST or use "
             "https.".format(package)
         )
 

@@ -56,7 +56,8 @@ def list_tree(root: str, exclude: Sequence[str]) -> List[Entry]:
     entries = sorted(_walk(root, "", exclude), key=lambda entry: entry.path)
     if not entries:
         raise KeepaliveError(
-            "source_path: {0} holds no file that source_exclude leaves in.".format(root)
+            "fastapi_service_source_path: {0} holds no file that "
+            "fastapi_service_source_exclude leaves in.".format(root)
         )
     return entries
 
@@ -68,12 +69,14 @@ def list_wheels(directory: str) -> List[Entry]:
     """
     if not os.path.isdir(directory):
         raise KeepaliveError(
-            "wheel_dir: {0} is not a directory on the controller.".format(directory)
+            "fastapi_service_wheel_dir: {0} is not a directory on the "
+            "controller.".format(directory)
         )
     names = sorted(name for name in os.listdir(directory) if name.endswith(".whl"))
     if not names:
         raise KeepaliveError(
-            "wheel_dir: {0} holds no wheel. Fill it with: pip wheel --wheel-dir {0} "
+            "fastapi_service_wheel_dir: {0} holds no wheel. Fill it with: pip wheel "
+            "--wheel-dir {0} "
             "-r requirements.txt".format(directory)
         )
     return [Entry(name, PLAIN_FILE) for name in names]
@@ -107,14 +110,16 @@ def _entry(root: str, path: str, mode: int) -> Entry:
         target = os.readlink(os.path.join(root, path))
         if not _stays_inside(root, path, target):
             raise KeepaliveError(
-                "source_path: the symlink {0} points to {1}, outside {2}. Replace it "
+                "fastapi_service_source_path: the symlink {0} points to {1}, outside "
+                "{2}. Replace it "
                 "with a relative one that stays inside, or add it to "
                 "source_exclude.".format(path, target, root)
             )
         return Entry(path, SYMLINK, target)
     if not stat.S_ISREG(mode):
         raise KeepaliveError(
-            "source_path: {0} in {1} is neither file, directory nor symlink; add it "
+            "fastapi_service_source_path: {0} in {1} is neither file, directory nor "
+            "symlink; add it "
             "to source_exclude.".format(path, root)
         )
     return Entry(path, EXECUTABLE if mode & stat.S_IXUSR else PLAIN_FILE)

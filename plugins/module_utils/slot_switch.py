@@ -12,7 +12,6 @@ leaves the live slot as it is, so a failure there costs nothing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import grp
 import os
 import time
@@ -28,6 +27,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.lock import exclusive
 from ansible_collections.keepalive.fastapi.plugins.module_utils.probe import (
     Probe,
     ask_socket,
@@ -105,7 +105,7 @@ class Switch:
         """Tell what ``converge`` would do, changing nothing."""
         _refuse_foreign_name(self._layout)
         live = slots.live_slot(self._layout)
-        if live and slots.read_slot(self._layout, live) == plan.files:
+        if live and self._can_stay(live, plan):
             outcome = Outcome(slot_from=live, slot_to=live)
             for action in self._repairs(live, plan):
                 outcome.did(action)
@@ -123,7 +123,7 @@ class Switch:
         _refuse_foreign_name(self._layout)
         with self._exclusive():
             live = slots.live_slot(self._layout)
-            if live and slots.read_slot(self._layout, live) == plan.files:
+            if live and self._can_stay(live, plan):
                 return self._repair(live, plan)
             return self._switch(live, plan)
 
@@ -168,13 +168,23 @@ class Switch:
             self._retire(live, plan.drain_timeout_s, outcome)
         return outcome
 
+    def _can_stay(self, live: str, plan: Plan) -> bool:
+        """Tell whether the live slot is what is asked for, and has its socket.
+
+        A running service cannot be given a new socket in place of a lost one,
+        and still answers the connections that it has: the other slot takes over.
+        """
+        if slots.read_slot(self._layout, live) != plan.files:
+            return False
+        units = self._layout.units(live)
+        stopped = not any(self._systemd.is_active(unit) for unit in units)
+        return self._layout.socket(live).is_socket() or stopped
+
     def _repairs(self, live: str, plan: Plan) -> Iterator[str]:
         """Yield what an interrupted switch, a crash or a hand left undone."""
         layout, systemd = self._layout, self._systemd
         if not all(systemd.is_active(unit) for unit in layout.units(live)):
             yield "start"
-        if not layout.socket(live).is_socket():
-            yield "socket"
         record = slots.boot_record(layout, live, plan.socket_group)
         recorded = layout.tmpfiles.exists() and layout.tmpfiles.read_text() == record
         enabled = all(systemd.is_enabled(unit) for unit in layout.units(live))
@@ -188,10 +198,7 @@ class Switch:
         outcome = Outcome(slot_from=live, slot_to=live)
         repairs = list(self._repairs(live, plan))
         cursor = self._systemd.journal_cursor() if repairs else ""
-        if "socket" in repairs:
-            # The service holds the deleted socket: both must come up anew.
-            self._systemd.act("stop", self._layout.units(live))
-        if "socket" in repairs or "start" in repairs:
+        if "start" in repairs:
             self._start(live, plan)
             outcome.seconds_to_ready = self._wait_ready(live, plan, cursor)
         if "promote" in repairs:
@@ -235,19 +242,17 @@ class Switch:
             # Short at first, to see a crash soon; a slow probe is given time.
             patience_s = max(patience_s, 2 * (self._clock.now() - asked))
             self._clock.sleep(PROBE_INTERVAL_S)
-        log = self._log(slot, cursor)
-        raise KeepaliveError(
-            "{unit} did not become ready within {limit} s "
-            "(fastapi_service_start_timeout_s): GET {path} gave {reason}{causes}. The "
-            "live slot is untouched. Check fastapi_service_probe_path and "
-            "fastapi_service_probe_status, or mend the application.{shown}".format(
-                unit=self._layout.service_unit(slot),
+        raise self._not_ready(
+            slot,
+            cursor,
+            "did not become ready within {limit} s (fastapi_service_start_timeout_s): "
+            "GET {path} gave {reason}".format(
                 limit=plan.start_timeout_s,
                 path=plan.probe.path,
                 reason=reason or "no answer",
-                causes="".join("; " + each for each in start_log.causes(log)),
-                shown=self._shown(slot, log),
-            )
+            ),
+            "Check fastapi_service_probe_path and fastapi_service_probe_status, or "
+            "mend the application.",
         )
 
     def _refuse_crashed(self, slot: str, cursor: str) -> None:
@@ -256,25 +261,33 @@ class Switch:
         state = self._systemd.show(unit, "NRestarts", "Result")
         if state["Result"] in ("", "success") and state["NRestarts"] in ("", "0"):
             return
-        log = self._log(slot, cursor)
-        raise KeepaliveError(
-            "{unit} ended while it started (systemd calls it {result}){causes}. The "
-            "live slot is untouched. Mend the application, or the variable that its "
-            "log points to, and run again.{shown}".format(
-                unit=unit,
-                result=state["Result"],
-                causes="".join("; " + each for each in start_log.causes(log)),
-                shown=self._shown(slot, log),
-            )
+        raise self._not_ready(
+            slot,
+            cursor,
+            "ended while it started (systemd calls it {0})".format(state["Result"]),
+            "Mend the application, or the variable that its log points to, and run "
+            "again.",
         )
 
-    def _log(self, slot: str, cursor: str) -> str:
+    def _not_ready(
+        self, slot: str, cursor: str, what: str, advice: str
+    ) -> KeepaliveError:
+        """Return the error that tells why, from the slot's own log."""
         unit = self._layout.service_unit(slot)
-        return self._systemd.journal_since(unit, cursor, JOURNAL_LINES)
-
-    def _shown(self, slot: str, log: str) -> str:
-        return "\nIts log (journalctl -u {0}):\n{1}".format(
-            self._layout.service_unit(slot), start_log.excerpt(log)
+        log = self._systemd.journal_since(unit, cursor, JOURNAL_LINES)
+        standing = "The live slot is untouched"
+        if slots.live_slot(self._layout) == slot:
+            standing = "It is the live slot, which was not running as it should"
+        return KeepaliveError(
+            "{unit} {what}{causes}. {standing}. {advice}\n"
+            "Its log (journalctl -u {unit}):\n{log}".format(
+                unit=unit,
+                what=what,
+                causes="".join("; " + each for each in start_log.causes(log)),
+                standing=standing,
+                advice=advice,
+                log=start_log.excerpt(log),
+            )
         )
 
     def _promote(self, slot: str, plan: Plan) -> None:
@@ -338,24 +351,15 @@ class Switch:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold the service's lock; it is the kernel's, so a dead holder frees it."""
-        path = self._layout.lock
+        path, clock = self._layout.lock, self._clock
+        held = (
+            "another switch of {0} is under way on this host ({1} is held); wait for "
+            "it to end and run again".format(self._layout.name, path)
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8") as stream:
-            deadline = self._clock.now() + LOCK_TIMEOUT_S
-            while True:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if self._clock.now() >= deadline:
-                        raise KeepaliveError(
-                            "another switch of {0} is under way on this host ({1} is "
-                            "held); wait for it to end and run again".format(
-                                self._layout.name, path
-                            )
-                        ) from None
-                    self._clock.sleep(DRAIN_INTERVAL_S)
+        with exclusive(
+            path, held, timeout_s=LOCK_TIMEOUT_S, now=clock.now, sleep=clock.sleep
+        ):
             yield
 
 

@@ -31,6 +31,16 @@ _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
 
 
+def check_name(name: str) -> None:
+    """Raise KeepaliveError unless a service may have this name."""
+    if not _NAME.match(name):
+        raise KeepaliveError(
+            "fastapi_service_name is {0!r}; it names units, folders and a user, so it "
+            "must be 1 to 31 characters of a-z, 0-9 and '-', beginning with a "
+            "letter".format(name)
+        )
+
+
 def other(slot: str) -> str:
     return SLOTS[1 - SLOTS.index(slot)]
 
@@ -57,12 +67,7 @@ class Layout:
     root: Path = Path("/")
 
     def __post_init__(self) -> None:
-        if not _NAME.match(self.name):
-            raise KeepaliveError(
-                "fastapi_service_name is {0!r}; it names units, folders and a user, "
-                "so it must be 1 to 31 characters of a-z, 0-9 and '-', "
-                "beginning with a letter".format(self.name)
-            )
+        check_name(self.name)
 
     @property
     def run_dir(self) -> Path:
@@ -82,7 +87,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        return self.root / "run/lock" / "keepalive-{0}.lock".format(self.name)
+        return self.root / "run" / "keepalive-{0}.lock".format(self.name)
 
     def socket(self, slot: str) -> Path:
         return self.run_dir / "{0}.sock".format(slot)
@@ -161,9 +166,22 @@ def has_traces(layout: Layout) -> bool:
     return False
 
 
-def app_keepalive_s(files: SlotFiles) -> int:
-    """Return Gunicorn's ``keepalive`` in seconds; 0 when the text sets none."""
-    found = re.search(r"^keepalive = (\d+)$", files.gunicorn_config, re.MULTILINE)
+def gunicorn_seconds(files: SlotFiles, setting: str) -> int:
+    """Return a time of Gunicorn's configuration; 0 when the text sets none."""
+    return _number(r"^{0} = (\d+)$".format(setting), files.gunicorn_config)
+
+
+def site_seconds(site: Path, directive: str) -> int:
+    """Return a time of a service's nginx site; 0 when there is none."""
+    try:
+        text = site.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return 0
+    return _number(r"^\s*{0} (\d+)s;$".format(directive), text)
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text, re.MULTILINE)
     return int(found.group(1)) if found else 0
 
 

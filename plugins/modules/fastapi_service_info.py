@@ -27,6 +27,12 @@ options:
     description: The user whose existence to report; the service's name if empty.
     type: str
     default: ""
+  site:
+    description:
+      - The nginx file of its site, relative to C(/etc/nginx); C(conf.d/NAME.conf)
+        if empty.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Runs in check mode as it does otherwise.
@@ -77,6 +83,11 @@ slots:
         - How long its Gunicorn keeps an idle connection (in seconds); 0 if it was
           never written.
       type: int
+    app_graceful_s:
+      description:
+        - How long its Gunicorn lets requests finish when it stops (in seconds); 0
+          if it was never written.
+      type: int
     connections:
       description: Connections its socket holds now.
       type: int
@@ -85,6 +96,7 @@ slots:
       release: 1f0c9a7d5be64e01
       active_state: active
       app_keepalive_s: 30
+      app_graceful_s: 35
       connections: 4
 releases:
   description: Complete releases, oldest first.
@@ -107,6 +119,20 @@ user_exists:
   returned: success
   type: bool
   sample: true
+user_is_own:
+  description:
+    - Whether O(user) is one that the role fastapi_service makes, with the home
+      C(/var/lib/NAME) and no login shell.
+  returned: success
+  type: bool
+  sample: true
+upstream_keepalive_time_s:
+  description:
+    - How long the nginx site in force uses a connection to the application (in
+      seconds); 0 if it keeps none or there is no site.
+  returned: success
+  type: int
+  sample: 25
 nginx_version:
   description: Version of the installed nginx; empty if there is none.
   returned: success
@@ -124,6 +150,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils import unix_conn
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config import (
+    find_nginx,
+    installed_version,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.release import (
     list_releases,
 )
@@ -133,9 +163,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     SLOTS,
     Layout,
-    app_keepalive_s,
+    gunicorn_seconds,
     live_slot,
     read_slot,
+    site_seconds,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
 
@@ -149,59 +180,67 @@ def slot_states(layout: Layout, systemd: Systemd) -> t.Dict[str, t.Dict[str, t.A
         unit, path = layout.service_unit(slot), str(layout.socket(slot))
         states[slot] = {
             "release": files.release.strip() if files else "",
-            "app_keepalive_s": app_keepalive_s(files) if files else 0,
+            "app_keepalive_s": gunicorn_seconds(files, "keepalive") if files else 0,
+            "app_graceful_s": (
+                gunicorn_seconds(files, "graceful_timeout") if files else 0
+            ),
             "active_state": systemd.show(unit, "ActiveState")["ActiveState"],
             "connections": unix_connections.count_connections(sockets, path),
         }
     return states
 
 
-def user_exists(user: str) -> bool:
+def user_facts(user: str, service: str) -> t.Dict[str, bool]:
+    """Tell whether the user exists, and whether the role made it."""
     try:
-        pwd.getpwnam(user)
+        found = pwd.getpwnam(user)
     except KeyError:
-        return False
-    return True
+        return {"user_exists": False, "user_is_own": False}
+    made = ("/var/lib/{0}".format(service), "/usr/sbin/nologin")
+    return {
+        "user_exists": True,
+        "user_is_own": (found.pw_dir, found.pw_shell) == made,
+    }
 
 
-def nginx_version(module: AnsibleModule) -> str:
-    binary = module.get_bin_path("nginx", opt_dirs=["/usr/sbin", "/usr/local/sbin"])
-    if not binary:
-        return ""
-    _status, _out, err = module.run_command([binary, "-v"])
-    words = err.partition("nginx/")[2].split()
-    return words[0] if words else ""
+def service_facts(
+    layout: Layout, systemd: Systemd, releases_dir: Path
+) -> t.Dict[str, t.Any]:
+    """Return what the service's slots run, and its releases."""
+    live, states = live_slot(layout) or "", slot_states(layout, systemd)
+    return {
+        "live_slot": live,
+        "live_release": states[live]["release"] if live else "",
+        "slots": states,
+        "releases": [release.id for release in list_releases(releases_dir)],
+    }
 
 
 def main() -> None:
+    options: t.Dict[str, t.Dict[str, t.Any]] = {
+        name: {"type": "str", "default": ""}
+        for name in ("releases_dir", "user", "site")
+    }
     module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "releases_dir": {"type": "str", "default": ""},
-            "user": {"type": "str", "default": ""},
-        },
+        argument_spec={"name": {"type": "str", "required": True}, **options},
         supports_check_mode=True,
     )
-    name = module.params["name"]
+    given = module.params
+    name = given["name"]
+    site = Path("/etc/nginx", given["site"] or "conf.d/{0}.conf".format(name))
+    releases_dir = Path(given["releases_dir"] or "/srv/{0}/releases".format(name))
+    run = module_runner(module.run_command)
     try:
-        layout = Layout(name)
-        states = slot_states(layout, Systemd(module_runner(module.run_command)))
-        releases_dir = module.params["releases_dir"] or "/srv/{0}/releases".format(name)
-        releases = [release.id for release in list_releases(Path(releases_dir))]
-        somaxconn = int(Path("/proc/sys/net/core/somaxconn").read_text())
+        module.exit_json(
+            cores=len(os.sched_getaffinity(0)),
+            somaxconn=int(Path("/proc/sys/net/core/somaxconn").read_text()),
+            upstream_keepalive_time_s=site_seconds(site, "keepalive_time"),
+            nginx_version=installed_version(find_nginx("nginx"), run) or "",
+            **service_facts(Layout(name), Systemd(run), releases_dir),
+            **user_facts(given["user"] or name, name),
+        )
     except (KeepaliveError, OSError) as error:
         module.fail_json(msg=str(error))
-    live = live_slot(layout) or ""
-    module.exit_json(
-        live_slot=live,
-        live_release=states[live]["release"] if live else "",
-        slots=states,
-        releases=releases,
-        cores=len(os.sched_getaffinity(0)),
-        somaxconn=somaxconn,
-        user_exists=user_exists(module.params["user"] or name),
-        nginx_version=nginx_version(module),
-    )
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ slot_to:
 actions:
   description:
     - What was done. V(switch), V(remove), or for a service that was to stay as
-      it is what had to be mended, of V(start), V(socket), V(promote) and V(retire).
+      it is what had to be mended, of V(start), V(promote) and V(retire).
   returned: success
   type: list
   elements: str

@@ -103,7 +103,7 @@ def test_package_and_absent_need_nothing_from_the_controller(
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ({}, "exactly one of source_path and package"),
+        ({}, "exactly one of fastapi_service_source_path and"),
         ({"source_path": "src", "package": "a==1"}, "exactly one of"),
         ({"source_path": "gone"}, "source_path: .*/gone is not a directory"),
         ({"source_path": "src", "source_exclude": ["*"]}, "holds no file"),

@@ -445,7 +445,9 @@ def test_index_url_travels_by_environment_alone(source: Source, host: FakeHost) 
 def test_ca_bundle_is_pips_certificate_file(
     source: Source, host: FakeHost, tmp_path: Path
 ) -> None:
-    with pytest.raises(KeepaliveError, match=r"^ca_bundle: there is no file"):
+    with pytest.raises(
+        KeepaliveError, match=r"^fastapi_service_ca_bundle: there is no file"
+    ):
         build(source, host, ca_bundle="/nonexistent/ca.pem")
     (tmp_path / "ca.pem").touch()
     build(source, host, ca_bundle=str(tmp_path / "ca.pem"))
@@ -509,7 +511,9 @@ def test_auto_installs_what_declares_a_build(
 
 
 def test_always_needs_something_to_build(tmp_path: Path) -> None:
-    with pytest.raises(KeepaliveError, match=r"^install_project: always needs"):
+    with pytest.raises(
+        KeepaliveError, match=r"^fastapi_service_install_project: always needs"
+    ):
         installs_project(str(tmp_path), "always", "")
     (tmp_path / "pyproject.toml").touch()
     assert installs_project(str(tmp_path), "always", "")

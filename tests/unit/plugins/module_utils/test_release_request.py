@@ -52,7 +52,9 @@ def test_releases_dir_follows_the_name() -> None:
     ],
 )
 def test_bad_argument_is_refused_by_name(argument: str, value: object) -> None:
-    with pytest.raises(KeepaliveError, match=f"^(fastapi_service_)?{argument}: "):
+    with pytest.raises(
+        KeepaliveError, match=f"^(fastapi_service_)?{argument}(_releases)?(:| is) "
+    ):
         request(**{argument: value})
 
 

@@ -612,8 +612,10 @@ def stop_service(host: Host) -> None:
     host.unit("shop@blue.service").active = "inactive"
 
 
-def remove_socket(host: Host) -> None:
-    host.layout.socket("blue").unlink()
+def stop_both(host: Host) -> None:
+    for name in host.layout.units("blue"):
+        host("systemctl stop {0}".format(name).split())
+    host.calls.clear()
 
 
 def start_other(host: Host) -> None:
@@ -628,7 +630,7 @@ def start_other(host: Host) -> None:
         (remove_record, "promote"),
         (disable, "promote"),
         (stop_service, "start"),
-        (remove_socket, "socket"),
+        (stop_both, "start"),
         (start_other, "retire"),
     ],
 )
@@ -648,6 +650,19 @@ def test_a_repair(
     assert switch.converge(PLAN) == Outcome(slot_from="blue", slot_to="blue")
 
 
+def test_the_other_slot_takes_over_from_one_without_its_socket(
+    live: Host, switch: Switch
+) -> None:
+    live.layout.socket("blue").unlink()
+    before = live.tree()
+    assert switch.would(PLAN).actions == ["switch"]
+    assert live.tree() == before
+    outcome = switch.converge(PLAN)
+    assert outcome.actions == ["switch"]
+    assert (outcome.slot_from, outcome.slot_to) == ("blue", "green")
+    assert_live(live, "green", "one")
+
+
 def test_a_slot_whose_file_is_gone_is_replaced(live: Host, switch: Switch) -> None:
     (live.layout.config_dir / "blue/gunicorn.conf.py").unlink()
     assert switch.converge(PLAN).actions == ["switch"]
@@ -661,8 +676,9 @@ def test_a_live_slot_that_does_not_come_back_is_an_error(
     monkeypatch.setattr(
         slot_switch, "ask_socket", lambda *_: "status 503 instead of 200"
     )
-    with pytest.raises(KeepaliveError, match="status 503"):
+    with pytest.raises(KeepaliveError, match="status 503") as error:
         switch.converge(PLAN)
+    assert "untouched" not in str(error.value)
     # Stopping what may yet recover would help nobody.
     assert live.unit("shop@blue.service").active == "active"
 
@@ -706,7 +722,7 @@ def test_removal(live: Host, switch: Switch) -> None:
     assert outcome.slot_from == "green"
     assert outcome.connections_drained == 2
     assert live.running() == live.enabled() == []
-    assert set(live.tree()) == {"run/lock/keepalive-shop.lock"}
+    assert set(live.tree()) == {"run/keepalive-shop.lock"}
     assert live.calls[-1] == ["daemon-reload"]
 
 
@@ -741,14 +757,14 @@ def test_the_next_run_finishes_an_interrupted_removal(
     live.power_loss_at = set()
     assert switch.remove(60, dry_run=False).changed
     assert live.running() == live.enabled() == []
-    assert set(live.tree()) == {"run/lock/keepalive-shop.lock"}
+    assert set(live.tree()) == {"run/keepalive-shop.lock"}
 
 
 def test_removal_stops_what_has_only_its_units_left(live: Host, switch: Switch) -> None:
     shutil.rmtree(live.layout.config_dir)
     assert switch.remove(60, dry_run=False).changed
     assert live.running() == live.enabled() == []
-    assert set(live.tree()) == {"run/lock/keepalive-shop.lock"}
+    assert set(live.tree()) == {"run/keepalive-shop.lock"}
 
 
 def test_removal_leaves_what_somebody_else_put_there(
@@ -756,7 +772,7 @@ def test_removal_leaves_what_somebody_else_put_there(
 ) -> None:
     (live.layout.config_dir / "notes").write_text("mine")
     switch.remove(60, dry_run=False)
-    assert set(live.tree()) == {"etc/shop/notes", "run/lock/keepalive-shop.lock"}
+    assert set(live.tree()) == {"etc/shop/notes", "run/keepalive-shop.lock"}
 
 
 def test_a_service_can_come_back_after_its_removal(live: Host, switch: Switch) -> None:

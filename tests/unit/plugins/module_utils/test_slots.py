@@ -191,6 +191,17 @@ def test_any_file_of_a_slot_is_a_trace(layout: Layout, name: str) -> None:
     assert slots.has_traces(layout)
 
 
+def test_times_are_read_from_what_is_in_force(tmp_path: Path) -> None:
+    files = replace(FILES, gunicorn_config="keepalive = 30\ngraceful_timeout = 35\n")
+    assert slots.gunicorn_seconds(files, "keepalive") == 30
+    assert slots.gunicorn_seconds(files, "graceful_timeout") == 35
+    assert slots.gunicorn_seconds(files, "timeout") == 0
+    site = tmp_path / "shop.conf"
+    assert slots.site_seconds(site, "keepalive_time") == 0
+    site.write_text("upstream a {\n    keepalive 8;\n    keepalive_time 25s;\n}\n")
+    assert slots.site_seconds(site, "keepalive_time") == 25
+
+
 def test_the_next_boot_restores_folder_and_link() -> None:
     text = slots.boot_record(Layout("shop"), "green", "www-data")
     assert text.splitlines()[1:] == [

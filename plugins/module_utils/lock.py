@@ -1,0 +1,48 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one way to keep two runs on one host apart."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Callable, Iterator
+
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+)
+
+POLL_S = 0.1
+
+
+@contextlib.contextmanager
+def exclusive(
+    path: Path,
+    held: str,
+    *,
+    timeout_s: float = 0.0,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[None]:
+    """Hold the lock ``path`` (flock(2)): the kernel frees it if its holder dies.
+
+    Raises KeepaliveError(``held``) if somebody else holds it for longer than
+    ``timeout_s`` seconds, OSError if it cannot be opened. A symbolic link is
+    not followed.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
+        give_up = now() + timeout_s
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if now() >= give_up:
+                    raise KeepaliveError(held) from None
+            sleep(POLL_S)
+        yield
