@@ -35,7 +35,14 @@ $(VENV)/.ready: requirements-dev.txt
 	@ln -sfn ../../../.. $(VENV)/collections/ansible_collections/keepalive/fastapi
 	@touch $@
 
-demo: $(VENV)/.ready
+# The one step of the lab that needs root, so the only one that may ask for it.
+.lab/.tools: playbooks/lab.yml | $(VENV)/.ready
+	@ansible-playbook playbooks/lab.yml -e lab_state=prepared \
+	  $$([ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass) || { \
+	  echo "make: the container tools could not be installed; the task above says why"; exit 1; }
+	@touch $@
+
+demo: $(VENV)/.ready .lab/.tools
 	@echo "1/3 Lab host web1"
 	@ansible-playbook playbooks/lab.yml || { \
 	  echo "make demo: the lab host did not come up; the task above says why. 'make clean' starts from nothing"; exit 1; }
@@ -78,6 +85,8 @@ ansible-lint: $(VENV)/.ready
 mypy: $(VENV)/.ready copy
 	@echo "--- mypy"; cd .cache && MYPYPATH=. mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
 	  -p ansible_collections.keepalive.fastapi.plugins -p ansible_collections.keepalive.fastapi.tests
+	@# files/ runs on a host, with what is installed there.
+	@MYPYPATH=molecule:examples/demo_app/src mypy --exclude /files/ molecule examples
 
 # HOME, since ansible-test keeps its environments in ~/.ansible. PATH, since it
 # stops at a version manager's python3.x that names a version not installed; it
@@ -91,14 +100,15 @@ sanity: $(VENV)/.ready copy
 unit: $(VENV)/.ready
 	@pytest tests/unit examples/demo_app/tests
 
-molecule: $(VENV)/.ready
+molecule: $(VENV)/.ready .lab/.tools
 	@# What an interrupted run left, hosts and Molecule's own notes, goes first.
 	@mkdir -p .cache
 	@molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; exit 1; }
 	@molecule test --all --report
 
 clean:
-	@if [ -e $(VENV)/.ready ]; then \
+	@# Without its virtual environment it could not remove the lab.
+	@if [ -e .lab ]; then $(MAKE) --no-print-directory $(VENV)/.ready && \
 	  ansible-playbook playbooks/lab.yml -e lab_state=purged; fi
 	@rm -rf $(VENV) .cache .lab reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import pytest
 import testinfra
 import yaml
 
-Host = testinfra.host.Host
+Host: TypeAlias = Any  # testinfra.host.Host, which has no types
 ROOT = Path(__file__).resolve().parent.parent
 LAB = ROOT / ".lab"
 INVENTORIES = [

@@ -69,6 +69,12 @@ options:
     description: Seconds to wait for a new worker process after the reload.
     type: int
     default: 30
+  hint:
+    description:
+      - What to say after a refusal, for example the variables that the files are
+        made from.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: >-
@@ -180,6 +186,7 @@ _OPTIONS = {
     "binary": {"type": "str", "default": "nginx"},
     "reload": {"type": "bool", "default": True},
     "reload_timeout_s": {"type": "int", "default": 30},
+    "hint": {"type": "str", "default": ""},
 }
 
 
@@ -203,7 +210,7 @@ def main() -> None:
             check_mode=module.check_mode,
         )
     except KeepaliveError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg="\n".join(filter(None, [str(error), given["hint"]])))
     for warning in outcome.warnings:
         module.warn(warning)
     module.exit_json(**outcome.as_result())

@@ -111,6 +111,7 @@ REFUSED_AT_ONCE = [
             "/etc/ssl/lab/none.key",
             "No such file",
             "the configuration in force is untouched",
+            "fastapi_service_tls_key (/etc/ssl/lab/none.key)",
         ],
         id="key_not_on_the_host",
     ),
@@ -337,10 +338,16 @@ def taken_port(host: Host) -> Iterator[int]:
 
 
 def test_port_taken_by_another_program(refused: Refused, taken_port: int) -> None:
-    message = refused(fastapi_service_http_port=taken_port, **CHANGED_SLOT)
+    taken = {"fastapi_service_http_port": taken_port, **CHANGED_SLOT}
+    ports = "nginx_proxy_default_http_ports"
+    expect(refused(**taken), [f"fastapi_service_http_port is 8099, which {ports} (80)"])
     expect(
-        message,
-        ["port 8099 is held by process python3", "stop that process, or change"],
+        refused(nginx_proxy_default_http_ports=[80, taken_port], **taken),
+        [
+            "port 8099 is held by process python3",
+            "stop that process, or change",
+            f"its ports from {ports}",
+        ],
     )
 
 

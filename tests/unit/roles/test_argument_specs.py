@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 import yaml
+from ansible_collections.keepalive.fastapi.plugins.module_utils.chain import BUDGETS
 
 ROLES = sorted((Path(__file__).parents[3] / "roles").iterdir())
 # The Python types that a default of a documented type may have.
@@ -154,7 +155,20 @@ def test_every_bound_and_pattern_is_of_an_option_and_its_value(role: Path) -> No
         if "least" not in bound:
             continue
         assert options[name]["type"] == "int"
-        assert bound["least"] <= options[name]["default"] <= bound["most"], name
+        least, most = bound["least"], bound["most"]
+        assert least <= options[name]["default"] <= most, name
+        assert f"{least} to {most}" in description_of(options[name]), name
+
+
+def test_every_budget_is_documented_with_its_bounds() -> None:
+    role = next(role for role in ROLES if role.name == "fastapi_service")
+    options = options_of(role)
+    budgets = {"fastapi_service_" + name: BUDGETS[name] for name in BUDGETS}
+    documented = budgets.keys() & options.keys()
+    assert len(documented) > 5
+    for name in documented - {"fastapi_service_workers"}:  # 0 stands for a default
+        least, greatest = budgets[name]
+        assert f"{least} to {greatest}" in description_of(options[name]), name
 
 
 @each_role
