@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
-from conftest import Deploy, Host, Script, Slots
+from conftest import ROOT, Deploy, Host, Script, Slots
 
 SERVICES = ["alpha", "beta"]
 
@@ -86,6 +87,12 @@ def test_release_is_roots_and_read_only_to_the_service(host: Host) -> None:
     assert host.file(release).user == "root"
     attempt = host.run("runuser -u alpha -- touch %s/app/x", release)
     assert attempt.rc != 0
+
+
+def test_release_from_git_has_no_history(host: Host) -> None:
+    (app,) = host.check_output("ls -d /srv/beta/releases/*/app").split()
+    assert host.file(f"{app}/pyproject.toml").exists
+    assert not host.file(f"{app}/.git").exists
 
 
 def test_secrets_are_roots_alone(host: Host) -> None:
@@ -241,6 +248,23 @@ def test_check_mode_tells_what_would_change(
     assert (switch["slot_from"], switch["slot_to"]) == ("blue", "green")
     assert "keepalive = 8" in json.dumps(switch["diff"])
     assert slots("alpha") == before
+
+
+def test_numbers_and_switches_as_text_mean_the_same(deploy: Deploy, name: str) -> None:
+    """``-e name=value`` on the command line gives text."""
+    given = yaml.safe_load(
+        (ROOT / "molecule/inventory/group_vars/molecule.yml").read_text()
+    )
+    texts = {
+        option: str(default).lower()
+        for defaults in (ROOT / "roles").glob("*/defaults/main.yml")
+        for option, default in yaml.safe_load(defaults.read_text()).items()
+        if isinstance(default, (bool, int)) and option not in given
+    }
+    assert len(texts) > 20
+    run = deploy(**texts)
+    assert run.status == 0, run.output
+    assert run.stats(name)["changed"] == 0
 
 
 def test_second_converge_makes_few_remote_calls(deploy: Deploy, name: str) -> None:
