@@ -61,7 +61,7 @@ def restart(name: str) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once a host: on all, or on those its module's HOSTS names."""
+    """Run a test once a host: on all, or on those its module's ONLY_HOSTS names."""
     if "name" in metafunc.fixturenames:
         names = getattr(metafunc.module, "ONLY_HOSTS", list(HOSTS))
         metafunc.parametrize("name", names, scope="module")

@@ -1,7 +1,7 @@
-"""Ask this host's nginx for one page; status, headers and body as JSON.
+"""Ask this host's nginx for one page, or post to it; print the answer as JSON.
 
 Runs on the host under test with nothing but its Python. One JSON object of
-options as the argument: host, path, port, tls, headers, line.
+options as the argument: host, path, port, tls, headers, body.
 """
 
 import http.client
@@ -23,17 +23,18 @@ def main() -> None:
         plain = socket.create_connection(("127.0.0.1", port), 30)
         connection.sock = context.wrap_socket(plain, server_hostname=options["host"])
     headers = {"Host": options["host"], **options.get("headers", {})}
-    connection.request("GET", options["path"], headers=headers)
+    body = options.get("body")
+    connection.request("POST" if body else "GET", options["path"], body, headers)
     response = connection.getresponse()
     begun = time.monotonic()
-    first = response.readline().decode()
+    first = response.readline().decode(errors="replace")
     seconds_to_first_line = time.monotonic() - begun
     print(
         json.dumps(
             {
                 "status": response.status,
                 "headers": dict(response.getheaders()),
-                "body": first + response.read().decode(),
+                "body": first + response.read().decode(errors="replace"),
                 "seconds_to_first_line": seconds_to_first_line,
             }
         )

@@ -92,6 +92,16 @@ options:
         description: The host's C(net.core.somaxconn).
         type: int
         required: true
+      in_force_keepalive_time_s:
+        description:
+          - The C(keepalive_time) of the upstream that nginx has now, or 0 if it has
+            none.
+        type: int
+        required: true
+      in_force_keepalive_s:
+        description: The C(keepalive_timeout) of that upstream, or 0.
+        type: int
+        required: true
   _overrides:
     description:
       - Values to use in place of derived ones, by the names in RETURN.
@@ -109,7 +119,7 @@ EXAMPLES = r"""
       request_timeout_s: 30
       client_idle_s: 70
       upstream_idle_s: 15
-      drain_timeout_s: 60
+      drain_timeout_s: 75
       start_timeout_s: 30
       concurrent_requests: 128
       peak_requests_per_s: 0
@@ -121,6 +131,8 @@ EXAMPLES = r"""
       nginx_worker_connections: 4096
       nginx_worker_shutdown_timeout_s: 0
       somaxconn: 4096
+      in_force_keepalive_time_s: 0
+      in_force_keepalive_s: 0
 """
 
 RETURN = r"""
@@ -129,9 +141,15 @@ _value:
   type: dict
   contains:
     drain_timeout_s:
-      description: How long a switch waits for the old slot.
+      description: How long a switch waits for a slot that this chain has served.
       type: int
-      sample: 60
+      sample: 75
+    drain_limit_s:
+      description:
+        - How long the next switch waits, which may be longer because the upstream
+          in force has older connections.
+      type: int
+      sample: 75
     backlog:
       description: Backlog of the slot's socket.
       type: int

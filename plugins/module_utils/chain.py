@@ -78,6 +78,7 @@ _SECONDS = Bounds(1, DAY_S)
 _SECONDS_OR_OFF = Bounds(0, DAY_S)
 # A derived time may sum two budgets and double the sum.
 _DERIVED_SECONDS = Bounds(1, 5 * DAY_S)
+_DERIVED_SECONDS_OR_OFF = Bounds(0, 5 * DAY_S)
 _COUNT = Bounds(1, 1_000_000)
 _COUNT_OR_OFF = Bounds(0, 1_000_000)
 _TALLY = Bounds(1, 1_000_000_000)
@@ -98,6 +99,9 @@ BUDGETS: Dict[str, Bounds] = {
     "nginx_worker_connections": _COUNT,
     "nginx_worker_shutdown_timeout_s": _SECONDS_OR_OFF,
     "somaxconn": Bounds(1, 2**31 - 1),
+    # Of the nginx site that is in force before a change; 0 if there is none.
+    "in_force_keepalive_time_s": _DERIVED_SECONDS_OR_OFF,
+    "in_force_keepalive_s": _DERIVED_SECONDS_OR_OFF,
 }
 WORKER_CLASS = "worker_class"
 
@@ -118,6 +122,18 @@ def _same_as(source: str, bounds: Bounds) -> Link:
 # follows from an overridden value follows the override.
 CHAIN: Dict[str, Link] = {
     "drain_timeout_s": _same_as("drain_timeout_s", _DERIVED_SECONDS),
+    # A slot is drained of connections that nginx uses by the site in force,
+    # which an earlier, longer budget may have made.
+    "drain_limit_s": Link(
+        _DERIVED_SECONDS,
+        (
+            "drain_timeout_s",
+            "request_timeout_s",
+            "in_force_keepalive_time_s",
+            "in_force_keepalive_s",
+        ),
+        lambda v: max(v["drain_timeout_s"], _in_force_s(v)),
+    ),
     "backlog": _same_as("backlog", _COUNT),
     "client_keepalive_s": Link(
         _DERIVED_SECONDS,
@@ -164,8 +180,9 @@ CHAIN: Dict[str, Link] = {
         ("request_timeout_s", "app_graceful_s", "start_timeout_s"),
         lambda v: _longest_wait_s(v) + MARGIN_S,
     ),
-    # An old slot is empty after this lifetime plus one more idle time or one
-    # more request, begun just before the connection's age was checked.
+    # nginx checks a connection's age when it puts it back, not when it takes it
+    # out: one put back just in time may idle and then serve one more request
+    # (free_keepalive_peer in ngx_http_upstream_keepalive_module.c).
     "upstream_keepalive_time_s": Link(
         _DERIVED_SECONDS,
         ("drain_timeout_s", "request_timeout_s", "upstream_keepalive_s"),
@@ -208,7 +225,19 @@ def _longest_wait_s(values: Numbers) -> int:
 
 def _last_use_s(values: Numbers) -> int:
     """How long a connection at the end of its lifetime may still be held."""
-    return max(values["request_timeout_s"], values["upstream_keepalive_s"])
+    return values["request_timeout_s"] + values["upstream_keepalive_s"]
+
+
+def _in_force_s(values: Numbers) -> int:
+    """How long nginx may still use connections by the site in force."""
+    if values["in_force_keepalive_time_s"] == 0:
+        return 0
+    return (
+        values["in_force_keepalive_time_s"]
+        + values["in_force_keepalive_s"]
+        + values["request_timeout_s"]
+        + MARGIN_S
+    )
 
 
 _DOTTED_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+")
@@ -531,27 +560,27 @@ RULES: Tuple[Rule, ...] = (
     Rule(
         "drain_room",
         Side(
-            f"max({{request_timeout_s}}, {{upstream_keepalive_s}}) + {MARGIN_S}",
+            f"{{request_timeout_s}} + {{upstream_keepalive_s}} + {MARGIN_S}",
             lambda v: _last_use_s(v) + MARGIN_S,
         ),
         "<",
         _just("drain_timeout_s"),
         "what is left of the drain time is the lifetime of a connection to the"
         " app, and that must be at least 1 s",
-        "raise {drain_timeout_s} above {left} or lower the larger of"
-        " {request_timeout_s} and {upstream_keepalive_s}",
+        "raise {drain_timeout_s} above {left} or lower {request_timeout_s} or"
+        " {upstream_keepalive_s}",
     ),
     Rule(
         "drain",
         Side(
-            "{upstream_keepalive_time_s}"
-            " + max({request_timeout_s}, {upstream_keepalive_s})",
+            "{upstream_keepalive_time_s} + {upstream_keepalive_s}"
+            " + {request_timeout_s}",
             lambda v: v["upstream_keepalive_time_s"] + _last_use_s(v),
         ),
         "<=",
         _just("drain_timeout_s"),
-        "a connection may serve one more request or idle time when its lifetime"
-        " ends, and the old slot must be empty by then",
+        "a connection may idle and serve one more request when its lifetime ends,"
+        " and the old slot must be empty by then",
         "raise {drain_timeout_s} to at least {left} or lower"
         " {upstream_keepalive_time_s}",
     ),

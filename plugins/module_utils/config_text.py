@@ -26,8 +26,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SIZE = re.compile(r"[0-9]+[kKmM]?")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# SHELL_NEED_ESCAPE in systemd's src/basic/env-file.c.
 _HIDDEN = "(hidden)"
+# SHELL_NEED_ESCAPE in systemd's src/basic/env-file.c.
 _ENVIRONMENT_SPECIAL = re.compile(r'["\\`$]')
 _MAX_HOST_NAME = 253
 
@@ -105,7 +105,12 @@ def nginx_server_name(value: Any, name: str = "value") -> str:
     """
     text = _one_line(value, name)
     if text == "_":
-        return text
+        _refuse(
+            name,
+            value,
+            "would be no catch-all: names that no service has are answered with 444; "
+            "list the names that visitors use",
+        )
     literal = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if _is_ipv6(literal):
         return "[{0}]".format(literal)
@@ -122,7 +127,7 @@ def nginx_server_name(value: Any, name: str = "value") -> str:
             value,
             "is not a server name; give a host name (an international one in its "
             "xn-- form), '*.example.org', '.example.org', 'www.example.*', an IP "
-            "address or '_'; regular expressions ('~') are not accepted",
+            "address; regular expressions ('~') are not accepted",
         )
     return text
 

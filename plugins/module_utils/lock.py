@@ -32,7 +32,8 @@ def exclusive(
 
     Raises KeepaliveError(``held``) if somebody else holds it for longer than
     ``timeout_s`` seconds, OSError if it cannot be opened. A symbolic link is
-    not followed.
+    not followed. What is written under it has the mode it is given, for the
+    umask is 022 meanwhile: a service must be able to read what root writes.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
@@ -45,4 +46,8 @@ def exclusive(
                 if now() >= give_up:
                     raise KeepaliveError(held) from None
             sleep(POLL_S)
-        yield
+        umask = os.umask(0o022)
+        try:
+            yield
+        finally:
+            os.umask(umask)

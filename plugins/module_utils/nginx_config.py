@@ -53,6 +53,7 @@ class Request:
     config_dir: Path
     reload: bool
     reload_timeout_s: int
+    validate_in_check_mode: bool = True
 
 
 @dataclass(frozen=True)
@@ -197,13 +198,14 @@ def _configure(
             )
         return outcome
     outcome.nginx_version = installed_version(host.nginx, run)
-    if not outcome.changed:
+    if not outcome.changed or (check_mode and not request.validate_in_check_mode):
         return outcome
     outcome.warnings = validate(
         request.config_dir,
         changes,
         nginx=host.nginx,
         scratch_dir=host.scratch_dir,
+        log_dir=host.error_log.parent,
         proc=host.proc,
         run=run,
     )

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, List, Sequence, Tuple
 
@@ -27,6 +28,8 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import Ru
 
 UNTOUCHED = "the configuration in force is untouched"
 _MOUNT_FAILED = 96
+_WORDS = re.compile(r"[\s;]+")
+_CONFLICT = re.compile(r'conflicting server name "([^"]+)"')
 # A configuration names its own files by absolute paths, so it is only tested
 # truly where it will be: the staged tree is mounted over the real one, in a
 # mount namespace that nginx alone sees.
@@ -88,12 +91,49 @@ def _test_staged(
     return out, [line for line in err.splitlines() if "[warn]" in line]
 
 
+def _refuse_conflicts(warnings: Sequence[str], changes: Sequence[Change]) -> None:
+    """Refuse a change that names a site that another file names too.
+
+    nginx only warns: the file whose name sorts first gets all requests, be it
+    the new one or the one that serves now.
+    """
+    words = {
+        word
+        for change in changes
+        for word in _WORDS.split((change.after or b"").decode(errors="replace"))
+    }
+    for warning in warnings:
+        found = _CONFLICT.search(warning)
+        if found and found.group(1) in words:
+            raise KeepaliveError(
+                "the server name {0} is another site's already, and nginx would give "
+                "all its requests to one of the two; give each site names of its own "
+                "(fastapi_service_server_names); {1}. nginx said:\n{2}".format(
+                    found.group(1), UNTOUCHED, warning
+                )
+            )
+
+
+@contextmanager
+def _no_new_logs(log_dir: Path) -> Iterator[None]:
+    """Remove the empty log files that a test of the configuration makes."""
+    before = set(log_dir.glob("*"))
+    try:
+        yield
+    finally:
+        for path in set(log_dir.glob("*")) - before:
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_size == 0:
+                    path.unlink()
+
+
 def validate(
     config_dir: Path,
     changes: Sequence[Change],
     *,
     nginx: str,
     scratch_dir: str,
+    log_dir: Path,
     proc: Path,
     run: Runner,
 ) -> List[str]:
@@ -108,7 +148,9 @@ def validate(
         stage = Path(scratch, "stage")
         with explained("stage the nginx configuration"):
             _stage(config_dir, changes, stage)
-        dump, warnings = _test_staged(run, nginx, stage, config_dir)
+        with _no_new_logs(log_dir):
+            dump, warnings = _test_staged(run, nginx, stage, config_dir)
+        _refuse_conflicts(warnings, changes)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     try:

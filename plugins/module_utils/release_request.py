@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import check_name
+from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import Layout
 
 # Raised when the same inputs start to give another release directory.
 _RECIPE = 1
@@ -110,10 +110,10 @@ def request_from(params: Mapping[str, Any]) -> ReleaseRequest:
     Raises KeepaliveError naming the argument that cannot be taken.
     """
     name = params["name"]
-    check_name(name)
+    layout = Layout(name)
     request = ReleaseRequest(
         name=name,
-        releases_dir=params["releases_dir"] or "/srv/{0}/releases".format(name),
+        releases_dir=params["releases_dir"] or str(layout.releases_dir),
         package=(params["package"] or "").strip(),
         requirements=normal_requirements(params["requirements"] or ""),
         install_project=params["install_project"],

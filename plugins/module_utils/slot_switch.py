@@ -121,6 +121,7 @@ class Switch:
         does not become ready or another switch is under way.
         """
         _refuse_foreign_name(self._layout)
+        _gid(plan.socket_group)
         with self._exclusive():
             live = slots.live_slot(self._layout)
             if live and self._can_stay(live, plan):
@@ -150,7 +151,7 @@ class Switch:
         if live:
             # An interrupted switch may have left the next boot to the target,
             # which is about to be taken down.
-            self._record(live, plan)
+            self._record(live, self._group() or plan.socket_group)
         self._retire(target, plan.drain_timeout_s, outcome)
         cursor = self._systemd.journal_cursor()
         try:
@@ -188,7 +189,8 @@ class Switch:
         record = slots.boot_record(layout, live, plan.socket_group)
         recorded = layout.tmpfiles.exists() and layout.tmpfiles.read_text() == record
         enabled = all(systemd.is_enabled(unit) for unit in layout.units(live))
-        if not (recorded and enabled and layout.live_link.is_symlink()):
+        linked = layout.live_link.is_symlink() and self._group() == plan.socket_group
+        if not (recorded and enabled and linked):
             yield "promote"
         idle = layout.units(slots.other(live))
         if any(systemd.is_active(unit) or systemd.is_enabled(unit) for unit in idle):
@@ -219,10 +221,18 @@ class Switch:
         self._systemd.act("start", [layout.service_unit(slot)], "--no-block")
 
     def _make_run_dir(self, group: str) -> None:
+        """Make it if it is missing; one that is there may be in use by nginx."""
         run_dir = self._layout.run_dir
-        run_dir.mkdir(parents=True, exist_ok=True)
-        os.chown(run_dir, 0, grp.getgrnam(group).gr_gid)
-        run_dir.chmod(0o750)
+        if not run_dir.is_dir():
+            run_dir.mkdir(parents=True, mode=0o750)
+            os.chown(run_dir, 0, _gid(group))
+
+    def _group(self) -> str:
+        """Return the group that reaches the sockets now; empty without a folder."""
+        try:
+            return grp.getgrgid(self._layout.run_dir.stat().st_gid).gr_name
+        except (FileNotFoundError, KeyError):
+            return ""
 
     def _wait_ready(self, slot: str, plan: Plan, cursor: str) -> float:
         """Probe until the slot answers as expected; return the seconds taken."""
@@ -297,11 +307,12 @@ class Switch:
         loses power between the two comes back on a slot that has been proven.
         """
         self._systemd.act("enable", self._layout.units(slot))
-        self._record(slot, plan)
+        self._record(slot, plan.socket_group)
+        os.chown(self._layout.run_dir, 0, _gid(plan.socket_group))
         slots.point_live_at(self._layout, slot)
 
-    def _record(self, slot: str, plan: Plan) -> None:
-        record = slots.boot_record(self._layout, slot, plan.socket_group)
+    def _record(self, slot: str, group: str) -> None:
+        record = slots.boot_record(self._layout, slot, group)
         slots.write_atomically(self._layout.tmpfiles, record, 0o644)
 
     def _retire(self, slot: str, drain_timeout_s: int, outcome: Outcome) -> None:
@@ -369,19 +380,22 @@ def _target(live: Optional[str]) -> str:
 
 def _refuse_foreign_name(layout: Layout) -> None:
     """Refuse a service name whose paths are another program's."""
-    if slots.has_traces(layout):
-        return
-    foreign = [
-        folder
-        for folder in (layout.config_dir, layout.run_dir)
-        if folder.is_dir() and any(folder.iterdir())
-    ]
-    foreign += [layout.tmpfiles] if layout.tmpfiles.exists() else []
+    foreign = slots.foreign_folders(layout)
     if foreign:
         raise KeepaliveError(
             "{0} exists and is not of a service of this collection; choose another "
             "fastapi_service_name than {1!r}".format(foreign[0], layout.name)
         )
+
+
+def _gid(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise KeepaliveError(
+            "there is no group {0!r} on this host, which is to reach the service's "
+            "sockets; install nginx first, or correct nginx_proxy_user".format(group)
+        ) from None
 
 
 def as_result(outcome: Outcome) -> Dict[str, object]:

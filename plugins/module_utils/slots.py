@@ -13,32 +13,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 
 SLOTS = ("blue", "green")
+# The role's site has this in its first line.
+SITE_MARK = "role keepalive.fastapi.fastapi_service"
 HIDDEN = "environment"
 
 # What precedes a value; a line without it goes on with the value before.
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
-
-
-def check_name(name: str) -> None:
-    """Raise KeepaliveError unless a service may have this name."""
-    if not _NAME.match(name):
-        raise KeepaliveError(
-            "fastapi_service_name is {0!r}; it names units, folders and a user, so it "
-            "must be 1 to 31 characters of a-z, 0-9 and '-', beginning with a "
-            "letter".format(name)
-        )
 
 
 def other(slot: str) -> str:
@@ -67,7 +60,12 @@ class Layout:
     root: Path = Path("/")
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        if not _NAME.match(self.name):
+            raise KeepaliveError(
+                "fastapi_service_name is {0!r}; it names units, folders and a user, "
+                "so it must be 1 to 31 characters of a-z, 0-9 and '-', "
+                "beginning with a letter".format(self.name)
+            )
 
     @property
     def run_dir(self) -> Path:
@@ -83,11 +81,24 @@ class Layout:
 
     @property
     def tmpfiles(self) -> Path:
-        return self.root / "etc/tmpfiles.d" / "{0}.conf".format(self.name)
+        # Of its own name alone it would mask the distribution's file of that name.
+        return self.root / "etc/tmpfiles.d" / "keepalive-{0}.conf".format(self.name)
 
     @property
     def lock(self) -> Path:
         return self.root / "run" / "keepalive-{0}.lock".format(self.name)
+
+    @property
+    def state_dir(self) -> Path:
+        return self.root / "var/lib" / self.name
+
+    @property
+    def releases_dir(self) -> Path:
+        return self.root / "srv" / self.name / "releases"
+
+    @property
+    def site(self) -> Path:
+        return self.root / "etc/nginx/conf.d" / "{0}.conf".format(self.name)
 
     def socket(self, slot: str) -> Path:
         return self.run_dir / "{0}.sock".format(slot)
@@ -164,6 +175,29 @@ def has_traces(layout: Layout) -> bool:
         if any(path.exists() for path in [layout.config_dir / slot, *paths]):
             return True
     return False
+
+
+def foreign_folders(layout: Layout) -> List[Path]:
+    """Return folders where the service's shall be that another program fills."""
+    if has_traces(layout):
+        return []
+    folders = (layout.config_dir, layout.run_dir)
+    return [each for each in folders if each.is_dir() and any(each.iterdir())]
+
+
+def foreign_paths(layout: Layout, user: str) -> List[Path]:
+    """Return all that is where the service shall be, and is somebody else's."""
+    found = foreign_folders(layout)
+    if layout.site.exists() and SITE_MARK not in layout.site.read_text("utf-8"):
+        found.append(layout.site)
+    # systemd would hand what is in it to the service's user. One without a name
+    # is a user that went with an earlier service.
+    state = layout.state_dir
+    if not has_traces(layout) and state.is_dir() and any(state.iterdir()):
+        with contextlib.suppress(KeyError):
+            if pwd.getpwuid(state.stat().st_uid).pw_name != user:
+                found.append(state)
+    return found
 
 
 def gunicorn_seconds(files: SlotFiles, setting: str) -> int:

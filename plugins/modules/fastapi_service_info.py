@@ -27,12 +27,6 @@ options:
     description: The user whose existence to report; the service's name if empty.
     type: str
     default: ""
-  site:
-    description:
-      - The nginx file of its site, relative to C(/etc/nginx); C(conf.d/NAME.conf)
-        if empty.
-    type: str
-    default: ""
 attributes:
   check_mode:
     description: Runs in check mode as it does otherwise.
@@ -83,11 +77,6 @@ slots:
         - How long its Gunicorn keeps an idle connection (in seconds); 0 if it was
           never written.
       type: int
-    app_graceful_s:
-      description:
-        - How long its Gunicorn lets requests finish when it stops (in seconds); 0
-          if it was never written.
-      type: int
     connections:
       description: Connections its socket holds now.
       type: int
@@ -96,7 +85,6 @@ slots:
       release: 1f0c9a7d5be64e01
       active_state: active
       app_keepalive_s: 30
-      app_graceful_s: 35
       connections: 4
 releases:
   description: Complete releases, oldest first.
@@ -120,19 +108,35 @@ user_exists:
   type: bool
   sample: true
 user_is_own:
-  description:
-    - Whether O(user) is one that the role fastapi_service makes, with the home
-      C(/var/lib/NAME) and no login shell.
+  description: Whether the role fastapi_service made O(user) for this service.
   returned: success
   type: bool
   sample: true
+foreign:
+  description:
+    - What stands in this service's way and is somebody else's - paths, or a group
+      that has the name of O(user), which does not exist.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+site:
+  description: The nginx file of its site, relative to C(/etc/nginx).
+  returned: success
+  type: str
+  sample: conf.d/shop.conf
 upstream_keepalive_time_s:
   description:
-    - How long the nginx site in force uses a connection to the application (in
-      seconds); 0 if it keeps none or there is no site.
+    - C(keepalive_time) of the nginx site in force (in seconds); 0 if it keeps no
+      connections or there is no site.
   returned: success
   type: int
   sample: 25
+upstream_keepalive_s:
+  description: C(keepalive_timeout) of its upstream (in seconds), or 0.
+  returned: success
+  type: int
+  sample: 15
 nginx_version:
   description: Version of the installed nginx; empty if there is none.
   returned: success
@@ -140,6 +144,7 @@ nginx_version:
   sample: 1.26.3
 """
 
+import grp
 import os
 import pwd
 import typing as t
@@ -163,12 +168,16 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     SLOTS,
     Layout,
+    foreign_paths,
     gunicorn_seconds,
     live_slot,
     read_slot,
     site_seconds,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
+
+# What the role writes into the user's entry, before the service's name.
+USER_COMMENT = "keepalive.fastapi service "
 
 
 def slot_states(layout: Layout, systemd: Systemd) -> t.Dict[str, t.Dict[str, t.Any]]:
@@ -181,9 +190,6 @@ def slot_states(layout: Layout, systemd: Systemd) -> t.Dict[str, t.Dict[str, t.A
         states[slot] = {
             "release": files.release.strip() if files else "",
             "app_keepalive_s": gunicorn_seconds(files, "keepalive") if files else 0,
-            "app_graceful_s": (
-                gunicorn_seconds(files, "graceful_timeout") if files else 0
-            ),
             "active_state": systemd.show(unit, "ActiveState")["ActiveState"],
             "connections": unix_connections.count_connections(sockets, path),
         }
@@ -193,51 +199,63 @@ def slot_states(layout: Layout, systemd: Systemd) -> t.Dict[str, t.Dict[str, t.A
 def user_facts(user: str, service: str) -> t.Dict[str, bool]:
     """Tell whether the user exists, and whether the role made it."""
     try:
-        found = pwd.getpwnam(user)
+        comment = pwd.getpwnam(user).pw_gecos
     except KeyError:
         return {"user_exists": False, "user_is_own": False}
-    made = ("/var/lib/{0}".format(service), "/usr/sbin/nologin")
-    return {
-        "user_exists": True,
-        "user_is_own": (found.pw_dir, found.pw_shell) == made,
-    }
+    return {"user_exists": True, "user_is_own": comment == USER_COMMENT + service}
+
+
+def foreign(layout: Layout, user: str) -> t.List[str]:
+    """Name what stands in the service's way."""
+    found = [str(path) for path in foreign_paths(layout, user)]
+    users, groups = (
+        {entry[0] for entry in database}
+        for database in (pwd.getpwall(), grp.getgrall())
+    )
+    if user not in users and user in groups:
+        found.append("the group {0}".format(user))
+    return found
 
 
 def service_facts(
     layout: Layout, systemd: Systemd, releases_dir: Path
 ) -> t.Dict[str, t.Any]:
-    """Return what the service's slots run, and its releases."""
+    """Return what the service's slots and site are, and its releases."""
     live, states = live_slot(layout) or "", slot_states(layout, systemd)
     return {
         "live_slot": live,
         "live_release": states[live]["release"] if live else "",
         "slots": states,
         "releases": [release.id for release in list_releases(releases_dir)],
+        "site": str(layout.site.relative_to("/etc/nginx")),
+        "upstream_keepalive_time_s": site_seconds(layout.site, "keepalive_time"),
+        # The upstream stands before the server, which has one for its clients.
+        "upstream_keepalive_s": site_seconds(layout.site, "keepalive_timeout"),
     }
 
 
 def main() -> None:
-    options: t.Dict[str, t.Dict[str, t.Any]] = {
-        name: {"type": "str", "default": ""}
-        for name in ("releases_dir", "user", "site")
-    }
     module = AnsibleModule(
-        argument_spec={"name": {"type": "str", "required": True}, **options},
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "releases_dir": {"type": "str", "default": ""},
+            "user": {"type": "str", "default": ""},
+        },
         supports_check_mode=True,
     )
-    given = module.params
-    name = given["name"]
-    site = Path("/etc/nginx", given["site"] or "conf.d/{0}.conf".format(name))
-    releases_dir = Path(given["releases_dir"] or "/srv/{0}/releases".format(name))
+    name = module.params["name"]
+    user = module.params["user"] or name
     run = module_runner(module.run_command)
     try:
+        layout = Layout(name)
+        releases_dir = Path(module.params["releases_dir"] or layout.releases_dir)
         module.exit_json(
             cores=len(os.sched_getaffinity(0)),
             somaxconn=int(Path("/proc/sys/net/core/somaxconn").read_text()),
-            upstream_keepalive_time_s=site_seconds(site, "keepalive_time"),
             nginx_version=installed_version(find_nginx("nginx"), run) or "",
-            **service_facts(Layout(name), Systemd(run), releases_dir),
-            **user_facts(given["user"] or name, name),
+            foreign=foreign(layout, user),
+            **service_facts(layout, Systemd(run), releases_dir),
+            **user_facts(user, name),
         )
     except (KeepaliveError, OSError) as error:
         module.fail_json(msg=str(error))

@@ -69,6 +69,13 @@ options:
     description: Seconds to wait for a new worker process after the reload.
     type: int
     default: 30
+  validate_in_check_mode:
+    description:
+      - Whether check mode tests the new configuration. V(false) where an earlier
+        task of the same run would have changed what it needs. Otherwise it is
+        always tested.
+    type: bool
+    default: true
   hint:
     description:
       - What to say after a refusal, for example the variables that the files are
@@ -78,7 +85,8 @@ options:
 attributes:
   check_mode:
     description: >-
-      Validates the new configuration too, and changes nothing. Where nginx is not
+      Validates the new configuration too, unless O(validate_in_check_mode) is
+      V(false), and changes nothing. Where nginx is not
       installed yet, it warns that it could not validate.
     support: full
   diff_mode:
@@ -186,6 +194,7 @@ _OPTIONS = {
     "binary": {"type": "str", "default": "nginx"},
     "reload": {"type": "bool", "default": True},
     "reload_timeout_s": {"type": "int", "default": 30},
+    "validate_in_check_mode": {"type": "bool", "default": True},
     "hint": {"type": "str", "default": ""},
 }
 
@@ -201,6 +210,7 @@ def main() -> None:
             config_dir=Path(given["config_dir"]),
             reload=given["reload"],
             reload_timeout_s=given["reload_timeout_s"],
+            validate_in_check_mode=given["validate_in_check_mode"],
         )
         host = Host(nginx=find_nginx(given["binary"]), scratch_dir=module.tmpdir)
         outcome = configure(

@@ -109,12 +109,12 @@ def test_nginx_keeps_connections_by_the_chain(host: Host) -> None:
     config = host.check_output("nginx -T 2>/dev/null")
     site = config.partition("upstream keepalive_alpha {")[2]
     upstream = " ".join(site.partition("}")[0].split())
-    # R 5 s, Ku 2 s, D 15 s: a connection lives L = 15 - 5 - 5 s.
+    # R 5 s, Ku 2 s, D 15 s: a connection lives L = 15 - 2 - 5 - 5 s.
     for directive in (
         "server unix:/run/alpha/live.sock;",
         "keepalive 128;",
-        "keepalive_requests 5000;",
-        "keepalive_time 5s;",
+        "keepalive_requests 3000;",
+        "keepalive_time 3s;",
         "keepalive_timeout 2s;",
     ):
         assert directive in upstream
@@ -150,6 +150,37 @@ def test_forwarded_headers_are_overwritten(script: Script) -> None:
     assert seen["scheme"] == "http"
     assert seen["forwarded"]["x-forwarded-for"] == "127.0.0.1"
     assert "forwarded" not in seen["forwarded"]
+
+
+def test_a_trusted_proxy_is_believed(script: Script) -> None:
+    headers = {"X-Forwarded-For": "192.0.2.9", "X-Forwarded-Proto": "https"}
+    got = script("get.py", host="beta.test", path="/whoami", headers=headers)
+    seen = json.loads(got["body"])
+    assert (seen["client_host"], seen["scheme"]) == ("192.0.2.9", "https")
+
+
+def test_a_body_over_the_limit_is_refused(script: Script) -> None:
+    large = {"path": "/async/items/", "body": "x" * 1025}
+    assert script("get.py", host="beta.test", **large)["status"] == 413
+    assert script("get.py", host="alpha.test", **large)["status"] == 422
+
+
+def test_json_is_compressed(script: Script) -> None:
+    headers = {"Accept-Encoding": "gzip"}
+    got = script("get.py", host="alpha.test", path="/openapi.json", headers=headers)
+    assert got["headers"]["Content-Encoding"] == "gzip"
+
+
+def test_the_sandbox_is_relaxed_where_asked(host: Host) -> None:
+    unit, names = "beta@blue.service", ("MemoryDenyWriteExecute", "ReadWritePaths")
+    assert show(host, unit, *names) == dict(zip(names, ("no", "/opt"), strict=True))
+
+
+def test_a_killed_application_comes_back(host: Host, script: Script) -> None:
+    for _time in range(2):
+        host.check_output("systemctl kill --signal=KILL beta@blue.service")
+        # The socket keeps queueing meanwhile.
+        assert script("get.py", host="beta.test", path="/health")["status"] == 200
 
 
 def test_tls_serves_the_same_and_says_so(script: Script) -> None:
@@ -213,13 +244,16 @@ def test_websocket_is_upgraded(host: Host) -> None:
     assert "hi" in host.check_output("python3 -c %s", script)
 
 
-def test_events_arrive_one_by_one(script: Script) -> None:
-    got = script(
-        "get.py",
-        host="alpha.test",
-        path="/events?interval=1&count=3",
-        headers={"Accept": "text/event-stream"},
-    )
+@pytest.mark.parametrize(
+    ("service", "headers"),
+    [("alpha", {"Accept": "text/event-stream"}), ("beta", {})],
+    ids=["by_header", "by_path"],
+)
+def test_events_arrive_one_by_one(
+    script: Script, service: str, headers: dict[str, str]
+) -> None:
+    path = "/events?interval=1&count=3"
+    got = script("get.py", host=f"{service}.test", path=path, headers=headers)
     assert got["body"].count("data:") == 3
     # Buffered, the first would come with the last, two seconds later.
     assert got["seconds_to_first_line"] < 1.0

@@ -38,7 +38,7 @@ def wheel_dir(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_package_from_wheels_without_an_index(
-    deploy: Deploy, name: str, script: Script, wheel_dir: Path
+    host: Host, deploy: Deploy, name: str, script: Script, wheel_dir: Path
 ) -> None:
     gamma = {
         "fastapi_service_name": "gamma",
@@ -49,9 +49,21 @@ def test_package_from_wheels_without_an_index(
         # Whatever reached for an index would fail on this one.
         "fastapi_service_index_url": "https://127.0.0.1:1/",
         "fastapi_service_server_names": ["gamma.test"],
+        # What the first two services do not show.
+        "fastapi_service_worker_class": "asgi",
+        "fastapi_service_tls_redirect": True,
+        "fastapi_service_tls_hsts_max_age_s": 300,
+        # Unquoted `off` in YAML.
+        "fastapi_service_access_log": False,
     }
     run = deploy(**gamma)
     assert run.status == 0, run.output
-    assert script("get.py", host="gamma.test", path="/health")["status"] == 200
+    plain = script("get.py", host="gamma.test", path="/health?a=1")
+    assert plain["status"] == 308
+    assert plain["headers"]["Location"] == "https://gamma.test/health?a=1"
+    got = script("get.py", host="gamma.test", path="/health", tls=True)
+    assert got["status"] == 200
+    assert got["headers"]["Strict-Transport-Security"] == "max-age=300"
+    assert not host.file("/var/log/nginx/gamma.access.log").exists
     assert deploy(**gamma).stats(name)["changed"] == 0
     assert deploy(**gamma, fastapi_service_state="absent").status == 0

@@ -126,6 +126,21 @@ REFUSED_AT_ONCE = [
         id="root_as_user",
     ),
     pytest.param(
+        {"fastapi_service_name": "first", "fastapi_service_user": "alpha"},
+        ["the server name alpha.test is another site's already", "_server_names"],
+        id="name_of_another_service",
+    ),
+    pytest.param(
+        {"fastapi_service_name": "ssh", "fastapi_service_server_names": ["a.test"]},
+        ["/etc/ssh", "would be taken over by the service ssh", "Choose another"],
+        id="name_of_another_program",
+    ),
+    pytest.param(
+        {"fastapi_service_writable_paths": ["/opt\nExecStartPre=/x"]},
+        ["fastapi_service_writable_paths", "one line of plain text"],
+        id="directive_in_writable_path",
+    ),
+    pytest.param(
         {"fastapi_service_package": "demo==1.0"},
         [
             "Set exactly one of",

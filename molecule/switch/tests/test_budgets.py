@@ -17,14 +17,14 @@ def test_a_lower_drain_time_cuts_no_connection_of_the_old_one(
 ) -> None:
     assert deploy(fastapi_service_drain_timeout_s=40).status == 0
     assert (
-        "keepalive_time 30s;"
+        "keepalive_time 28s;"
         in host.file("/etc/nginx/conf.d/alpha.conf").content_string
     )
     with under_load(host="alpha.test", connections=4, seconds=100):
-        run = deploy(fastapi_service_drain_timeout_s=11, fastapi_service_workers=3)
+        run = deploy(fastapi_service_drain_timeout_s=13, fastapi_service_workers=3)
     assert run.status == 0, run.output
     switch = run.result(name, "switch | ")
     assert switch["connections_cut"] == 0
     # By the new budget the old slot would have been stopped long before.
-    assert switch["seconds_to_drain"] > 11
+    assert switch["seconds_to_drain"] > 13
     assert deploy().status == 0

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 import pytest
 import yaml
 from ansible_collections.keepalive.fastapi.plugins.module_utils.chain import BUDGETS
+from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import SITE_MARK
 
 ROLES = sorted((Path(__file__).parents[3] / "roles").iterdir())
 # The Python types that a default of a documented type may have.
@@ -158,6 +159,12 @@ def test_every_bound_and_pattern_is_of_an_option_and_its_value(role: Path) -> No
         least, most = bound["least"], bound["most"]
         assert least <= options[name]["default"] <= most, name
         assert f"{least} to {most}" in description_of(options[name]), name
+
+
+def test_the_site_has_the_mark_by_which_it_is_known() -> None:
+    role = next(role for role in ROLES if role.name == "fastapi_service")
+    template = role / "templates/site.conf.j2"
+    assert SITE_MARK in template.read_text(encoding="utf-8")
 
 
 def test_every_budget_is_documented_with_its_bounds() -> None:

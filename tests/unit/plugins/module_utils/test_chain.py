@@ -24,7 +24,7 @@ DEFAULTS: Dict[str, Any] = {
     "request_timeout_s": 30,
     "client_idle_s": 70,
     "upstream_idle_s": 15,
-    "drain_timeout_s": 60,
+    "drain_timeout_s": 75,
     "start_timeout_s": 30,
     "concurrent_requests": 128,
     "peak_requests_per_s": 0,
@@ -36,6 +36,8 @@ DEFAULTS: Dict[str, Any] = {
     "nginx_worker_connections": 4096,
     "nginx_worker_shutdown_timeout_s": 0,
     "somaxconn": 4096,
+    "in_force_keepalive_time_s": 0,
+    "in_force_keepalive_s": 0,
 }
 WORKER_CLASSES = ("uvicorn_worker.UvicornWorker", "asgi", "shop.workers.DrainingWorker")
 
@@ -58,7 +60,7 @@ def coherent_budgets(draw: st.DrawFn) -> Dict[str, Any]:
         "request_timeout_s": request_s,
         "client_idle_s": draw(st.integers(1, 86_400)),
         "upstream_idle_s": idle_s,
-        "drain_timeout_s": draw(st.integers(max(request_s, idle_s) + 6, 86_400)),
+        "drain_timeout_s": draw(st.integers(request_s + idle_s + 6, 86_400)),
         "start_timeout_s": start_s,
         "concurrent_requests": concurrent,
         "peak_requests_per_s": draw(st.sampled_from((0, 99 // restart_s))),
@@ -72,6 +74,8 @@ def coherent_budgets(draw: st.DrawFn) -> Dict[str, Any]:
             st.one_of(st.just(0), st.integers(request_s, 86_400))
         ),
         "somaxconn": draw(st.integers(1_000_000, 2**31 - 1)),
+        "in_force_keepalive_time_s": draw(st.integers(0, 40_000)),
+        "in_force_keepalive_s": draw(st.integers(0, 40_000)),
     }
 
 
@@ -88,7 +92,8 @@ def refusal(overrides: Dict[str, Any], **budgets: Any) -> str:
 
 def test_defaults_on_two_cores() -> None:
     assert derive_chain(DEFAULTS, {}) == {
-        "drain_timeout_s": 60,
+        "drain_timeout_s": 75,
+        "drain_limit_s": 75,
         "backlog": 2048,
         "client_keepalive_s": 75,
         "client_keepalive_requests": 10_000,
@@ -108,6 +113,13 @@ def test_defaults_on_two_cores() -> None:
         "app_max_requests_jitter": 0,
         "limit_nofile": 9216,
     }
+
+
+def test_a_slot_is_drained_by_the_site_in_force() -> None:
+    longer = {"in_force_keepalive_time_s": 3000, "in_force_keepalive_s": 60}
+    assert derive_chain({**DEFAULTS, **longer}, {})["drain_limit_s"] == 3095
+    its_own = {"in_force_keepalive_time_s": 25, "in_force_keepalive_s": 15}
+    assert derive_chain({**DEFAULTS, **its_own}, {})["drain_limit_s"] == 75
 
 
 @given(coherent_budgets())
@@ -317,19 +329,19 @@ def test_the_text_of_a_rule_says_what_it_computes(
         ),
         (
             "drain_room",
-            {"drain_timeout_s": 35},
+            {"drain_timeout_s": 50},
             {},
             [
-                "max(fastapi_service_request_timeout_s, upstream_keepalive_s) + 5 < ",
-                "fastapi_service_drain_timeout_s = 35",
-                "raise fastapi_service_drain_timeout_s above 35",
+                "fastapi_service_request_timeout_s + upstream_keepalive_s + 5 < ",
+                "fastapi_service_drain_timeout_s = 50",
+                "raise fastapi_service_drain_timeout_s above 50",
             ],
         ),
         (
             "drain",
             {},
             {"upstream_keepalive_time_s": 31},
-            ["(61 against 60)", "fastapi_service_drain_timeout_s to at least 61"],
+            ["(76 against 75)", "fastapi_service_drain_timeout_s to at least 76"],
         ),
     ],
 )
@@ -357,7 +369,7 @@ def test_a_broken_rule_names_its_variables_values_and_fix(
         ({"somaxconn": 2048}, {}),
         ({"nginx_worker_shutdown_timeout_s": 30}, {}),
         ({}, {"limit_nofile": 385}),
-        ({"drain_timeout_s": 36}, {}),
+        ({"drain_timeout_s": 51}, {}),
         ({}, {"upstream_keepalive_time_s": 30}),
     ],
 )

@@ -9,7 +9,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import pytest
 from ansible_collections.keepalive.fastapi.plugins.module_utils import (
@@ -51,6 +51,7 @@ class FakeRunner:
         self.answer: Tuple[int, str, str] = (0, "", ACCEPTED)
         self.argv: List[List[str]] = []
         self.staged: Dict[str, str] = {}
+        self.effect: Callable[[], None] = lambda: None
 
     def __call__(
         self,
@@ -71,6 +72,7 @@ class FakeRunner:
             for path in stage.rglob("*")
             if path.is_file()
         }
+        self.effect()
         return self.answer
 
 
@@ -83,7 +85,7 @@ def run() -> FakeRunner:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     # Its nginx starts a new worker when it is told to reload.
     proc = tmp_path / "proc"
-    for name in ("scratch", "proc/net"):
+    for name in ("scratch", "proc/net", "log"):
         (tmp_path / name).mkdir(parents=True)
     (proc / "net" / "tcp").write_text("header\n")
 
@@ -101,7 +103,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         scratch_dir=str(tmp_path / "scratch"),
         proc=proc,
         pid_file=tmp_path / "nginx.pid",
-        error_log=tmp_path / "error.log",
+        error_log=tmp_path / "log" / "error.log",
         lock_file=tmp_path / "lock",
     )
 
@@ -232,6 +234,41 @@ def test_warnings_of_nginx_are_handed_on(
     outcome = configure(request_, host, run)
     assert outcome.warnings == [WARNED.strip()]
     assert "warnings" not in outcome.as_result()
+
+
+def test_a_name_that_another_site_has_is_refused(
+    request_: Request, host: Host, run: FakeRunner
+) -> None:
+    run.answer = (0, "", WARNED.replace('"a"', '"shop.test"') + ACCEPTED)
+    site = ConfigFile(
+        "conf.d/b.conf", b"server { server_name x.test shop.test; }\n", 0o644
+    )
+    claiming = replace(request_, files=[site])
+    with pytest.raises(KeepaliveError, match=r"shop\.test is another site's"):
+        configure(claiming, host, run)
+    assert contents(request_) == BEFORE
+
+
+def test_a_test_leaves_no_empty_log(
+    request_: Request, host: Host, run: FakeRunner
+) -> None:
+    made = host.error_log.parent / "new.access.log"
+    kept = host.error_log.parent / "old.access.log"
+    kept.touch()
+    run.effect = made.touch
+    assert configure(request_, host, run, check_mode=True).validated
+    assert not made.exists()
+    assert kept.exists()
+
+
+def test_check_mode_may_leave_the_test_out(
+    request_: Request, host: Host, run: FakeRunner
+) -> None:
+    run.answer = (1, "", "nginx: [emerg] unknown variable\n")
+    untested = replace(request_, validate_in_check_mode=False)
+    assert configure(untested, host, run, check_mode=True).changed
+    with pytest.raises(KeepaliveError, match="unknown variable"):
+        configure(untested, host, run)
 
 
 def test_a_port_held_by_another_program_is_refused(

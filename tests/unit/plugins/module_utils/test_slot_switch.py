@@ -807,9 +807,7 @@ def test_a_switch_waits_for_the_one_before(live: Host, switch: Switch) -> None:
         assert switch.converge(plan("two")).changed
 
 
-@pytest.mark.parametrize(
-    "foreign", ["etc/shop/shop.ini", "run/shop/shop.pid", "etc/tmpfiles.d/shop.conf"]
-)
+@pytest.mark.parametrize("foreign", ["etc/shop/shop.ini", "run/shop/shop.pid"])
 def test_a_name_that_is_another_programs_is_refused(
     host: Host, switch: Switch, foreign: str
 ) -> None:
@@ -822,6 +820,24 @@ def test_a_name_that_is_another_programs_is_refused(
     assert switch.remove(60, dry_run=False) == Outcome()
     assert set(host.tree()) == {foreign}
     assert host.calls == []
+
+
+def test_a_group_that_is_not_there_is_refused_before_anything(
+    live: Host, switch: Switch
+) -> None:
+    with untouched(live), pytest.raises(KeepaliveError, match="no group 'nobodys'"):
+        switch.converge(replace(plan("two"), socket_group="nobodys"))
+
+
+def test_what_is_written_can_be_read_by_the_service(host: Host, switch: Switch) -> None:
+    umask = os.umask(0o077)
+    try:
+        switch.converge(PLAN)
+    finally:
+        os.umask(umask)
+    folder = host.layout.config_dir / "blue"
+    modes = {path.stat().st_mode & 0o777 for path in (folder, folder.parent)}
+    assert modes == {0o755}
 
 
 def test_an_empty_folder_of_that_name_is_nobodys(host: Host, switch: Switch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,20 @@ def test_any_file_of_a_slot_is_a_trace(layout: Layout, name: str) -> None:
     path, mode = layout.files("green")[name]
     slots.write_atomically(path, "", mode)
     assert slots.has_traces(layout)
+
+
+def test_what_is_somebody_elses_is_named(layout: Layout) -> None:
+    me = pwd.getpwuid(os.getuid()).pw_name
+    assert slots.foreign_paths(layout, "shop") == []
+    layout.state_dir.mkdir(parents=True)
+    (layout.state_dir / "data").touch()
+    layout.site.parent.mkdir(parents=True)
+    layout.site.write_text("server { listen 80; }\n")
+    assert slots.foreign_paths(layout, me) == [layout.site]
+    assert slots.foreign_paths(layout, "shop") == [layout.site, layout.state_dir]
+    slots.write_slot(layout, "blue", FILES)
+    layout.site.write_text("# Written by Ansible, {0}\n".format(slots.SITE_MARK))
+    assert slots.foreign_paths(layout, "shop") == []
 
 
 def test_times_are_read_from_what_is_in_force(tmp_path: Path) -> None:
