@@ -38,7 +38,7 @@ $(VENV)/.ready: requirements-dev.txt
 # The one step of the lab that needs root, so the only one that may ask for it.
 .lab/.tools: playbooks/lab.yml | $(VENV)/.ready
 	@ansible-playbook playbooks/lab.yml -e lab_state=prepared \
-	  $$([ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass) || { \
+	  $$([ "$$(id -u)" = 0 ] || sudo -kn true 2>/dev/null || echo --ask-become-pass) || { \
 	  echo "make: the container tools could not be installed; the task above says why"; exit 1; }
 	@touch $@
 

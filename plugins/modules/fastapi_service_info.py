@@ -234,6 +234,16 @@ def service_facts(
     }
 
 
+def somaxconn() -> int:
+    """Return the kernel's limit of any listen queue."""
+    try:
+        return int(Path("/proc/sys/net/core/somaxconn").read_text())
+    except FileNotFoundError:
+        # Before Linux 6.4 an unprivileged container does not see it, and cannot
+        # have changed it from what every network namespace begins with.
+        return 4096
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -251,7 +261,7 @@ def main() -> None:
         releases_dir = Path(module.params["releases_dir"] or layout.releases_dir)
         module.exit_json(
             cores=len(os.sched_getaffinity(0)),
-            somaxconn=int(Path("/proc/sys/net/core/somaxconn").read_text()),
+            somaxconn=somaxconn(),
             nginx_version=installed_version(find_nginx("nginx"), run) or "",
             foreign=foreign(layout, user),
             **service_facts(layout, Systemd(run), releases_dir),
