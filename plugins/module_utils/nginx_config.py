@@ -77,6 +77,7 @@ class Outcome:
     files: List[str] = field(default_factory=list)
     removed: List[str] = field(default_factory=list)
     validated: bool = False
+    applied: bool = False
     reloaded: bool = False
     seconds_to_reload: Optional[float] = None
     nginx_version: Optional[str] = None
@@ -212,6 +213,7 @@ def _configure(
     outcome.validated = True
     if not check_mode:
         outcome.seconds_to_reload = _put_in_place(request, changes, host)
+        outcome.applied = True
         outcome.reloaded = outcome.seconds_to_reload is not None
     return outcome
 

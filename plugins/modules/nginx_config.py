@@ -141,6 +141,10 @@ validated:
   description: Whether nginx tested and accepted the configuration in this task.
   returned: success
   type: bool
+applied:
+  description: Whether the change was made, which check mode does not.
+  returned: success
+  type: bool
 reloaded:
   description: Whether nginx was reloaded. V(false) if it does not run.
   returned: success
