@@ -239,8 +239,8 @@ def somaxconn() -> int:
     try:
         return int(Path("/proc/sys/net/core/somaxconn").read_text())
     except FileNotFoundError:
-        # Before Linux 6.4 an unprivileged container does not see it, and cannot
-        # have changed it from what every network namespace begins with.
+        # Kernels such as Debian 12's hide it from unprivileged containers, which
+        # then cannot have changed what every network namespace begins with.
         return 4096
 
 

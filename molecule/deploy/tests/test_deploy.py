@@ -172,7 +172,7 @@ def test_json_is_compressed(script: Script) -> None:
 
 
 def test_the_sandbox_is_relaxed_where_asked(host: Host) -> None:
-    unit, names = "beta@blue.service", ("MemoryDenyWriteExecute", "ReadWritePaths")
+    unit, names = "beta@blue.service", ("ProtectHostname", "ReadWritePaths")
     assert show(host, unit, *names) == dict(zip(names, ("no", "/opt"), strict=True))
 
 
