@@ -210,7 +210,8 @@ def on_disk(host: Host, live: str) -> str:
             "find /etc/nginx /etc/alpha/%s /srv/alpha/releases/"
             "$(cat /etc/alpha/%s/release) /etc/systemd/system/alpha@%s* "
             "-printf '%%p %%y %%s %%C@\\n' | sort; ls -A /srv/alpha/releases; "
-            "sha256sum /srv/alpha/releases/*/release.json /etc/tmpfiles.d/keepalive-alpha.conf",
+            "sha256sum /srv/alpha/releases/*/release.json "
+            "/etc/tmpfiles.d/keepalive-alpha.conf",
             live,
             live,
             live,
