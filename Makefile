@@ -86,7 +86,7 @@ mypy: $(VENV)/.ready copy
 	@echo "--- mypy"; cd .cache && MYPYPATH=. mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
 	  -p ansible_collections.keepalive.fastapi.plugins -p ansible_collections.keepalive.fastapi.tests
 	@# files/ runs on a host, with what is installed there.
-	@MYPYPATH=molecule:examples/demo_app/src mypy --exclude /files/ molecule examples
+	@MYPYPATH=molecule:examples/demo_app/src mypy --cache-dir .mypy_cache/molecule --exclude /files/ molecule examples
 
 # HOME, since ansible-test keeps its environments in ~/.ansible. PATH, since it
 # stops at a version manager's python3.x that names a version not installed; it

@@ -10,6 +10,11 @@ import socket
 import ssl
 from dataclasses import dataclass
 from typing import Callable
+from urllib.parse import urlsplit
+
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+)
 
 
 @dataclass(frozen=True)
@@ -90,3 +95,25 @@ def _ask(connect: Callable[[], http.client.HTTPConnection], probe: Probe) -> str
     if status != probe.status:
         return "status {0} instead of {1}".format(status, probe.status)
     return ""
+
+
+def check_certificate(url: str, host: str, timeout_s: float) -> None:
+    """Raise KeepaliveError unless an https URL's certificate is valid.
+
+    ``host`` is the name that it must be for; empty for the URL's own. Any other
+    URL passes.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return
+    name = host or parts.hostname or ""
+    try:
+        address = (parts.hostname or "", parts.port or 443)
+        with socket.create_connection(address, timeout_s) as plain:
+            context = ssl.create_default_context()
+            context.wrap_socket(plain, server_hostname=name).close()
+    except (OSError, ValueError) as error:
+        raise KeepaliveError(
+            "url: the certificate of {0} cannot be checked for {1}: {2}. Correct it, "
+            "or set validate_certs to false".format(url, name, error)
+        ) from error

@@ -162,6 +162,7 @@ nginx_version:
 """
 
 from pathlib import Path
+from tempfile import gettempdir
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
@@ -216,7 +217,7 @@ def main() -> None:
             reload_timeout_s=given["reload_timeout_s"],
             validate_in_check_mode=given["validate_in_check_mode"],
         )
-        host = Host(nginx=find_nginx(given["binary"]), scratch_dir=module.tmpdir)
+        host = Host(nginx=find_nginx(given["binary"]), scratch_dir=gettempdir())
         outcome = configure(
             request,
             host,

@@ -1,0 +1,141 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One benchmark of one URL: warm up until the rate is steady, then measure."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Callable, Dict, List, Sequence
+
+from ansible_collections.keepalive.fastapi.plugins.module_utils import cpu_time
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.latencies import (
+    encode_hdr,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.wrk import (
+    WrkPlan,
+    WrkRun,
+    doubts,
+)
+
+# The rate is steady when this many slices in a row agree to within this share.
+STEADY_SLICES = 3
+STEADY_SHARE = 0.05
+_SLICE_S = 1
+_PERCENTILES = {"p50": 50, "p75": 75, "p90": 90, "p99": 99, "p99_9": 99.9, "max": 100}
+CO_TREATMENT = "corrected by wrk afterwards, with the mean interval of a connection"
+
+Measure = Callable[[WrkPlan], WrkRun]
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Rates of the slices (requests per second), and whether they became steady."""
+
+    rates_per_s: List[float]
+    steady: bool
+
+
+def is_steady(rates_per_s: Sequence[float]) -> bool:
+    """Tell whether the last slices agree about the rate."""
+    last = rates_per_s[-STEADY_SLICES:]
+    middle = median(last) if last else 0.0
+    return (
+        len(last) == STEADY_SLICES
+        and middle > 0
+        and max(abs(rate - middle) for rate in last) <= STEADY_SHARE * middle
+    )
+
+
+def warm_up(plan: WrkPlan, measure: Measure, max_s: int) -> WarmUp:
+    """Send load in slices of a second until its rate is steady, or ``max_s``."""
+    rates: List[float] = []
+    while len(rates) < max_s // _SLICE_S and not is_steady(rates):
+        rates.append(measure(replace(plan, duration_s=_SLICE_S)).requests_per_s)
+    return WarmUp(rates, is_steady(rates))
+
+
+class CpuMeter:
+    """CPU time of nginx, the application and the generator between two moments."""
+
+    def __init__(self, proc: Path, app_pid: int) -> None:
+        self._proc = proc
+        self._app_pid = app_pid
+        self._begun = self._sample()
+
+    def _sample(self) -> Dict[str, float]:
+        processes = cpu_time.read_processes(self._proc)
+        nginx = cpu_time.named(processes, "nginx")
+        app = cpu_time.family(processes, self._app_pid)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {
+            "cpu_nginx_s": cpu_time.cpu_s(processes, nginx),
+            "cpu_app_s": cpu_time.cpu_s(processes, app),
+            "cpu_generator_s": children.ru_utime + children.ru_stime,
+            "cpu_steal_s": cpu_time.steal_s(self._proc),
+        }
+
+    def read(self) -> Dict[str, float]:
+        """Return the seconds since the meter was made."""
+        now = self._sample()
+        return {name: round(now[name] - self._begun[name], 3) for name in now}
+
+
+def benchmark(
+    plan: WrkPlan, measure: Measure, *, warmup_max_s: int, proc: Path, app_pid: int
+) -> Dict[str, Any]:
+    """Warm up and measure; return the module's result.
+
+    A run that could not be made at all is a result too, with ``valid`` false.
+    """
+    try:
+        warm = warm_up(plan, measure, warmup_max_s)
+        meter = CpuMeter(proc, app_pid)
+        run = measure(plan)
+        cpu = meter.read()
+    except KeepaliveError as error:
+        return {"valid": False, "invalid_reasons": [str(error)]}
+    reasons = doubts(plan, run)
+    if warmup_max_s and not warm.steady:
+        reasons.append(
+            "the rate was not steady after {0} s of warm-up; give it longer "
+            "(warmup_max_s) or a quieter host".format(warmup_max_s)
+        )
+    return {
+        "valid": not reasons,
+        "invalid_reasons": reasons,
+        "warmup_rates_per_s": [round(rate, 1) for rate in warm.rates_per_s],
+        "load_1m": cpu_time.load_1m(proc),
+        **cpu,
+        **figures(plan, run),
+    }
+
+
+def figures(plan: WrkPlan, run: WrkRun) -> Dict[str, Any]:
+    """Return the numbers of a run by the names that the module documents."""
+    rate = run.requests_per_s
+    latencies = {
+        "latency_{0}_ms".format(name): run.latency_ms(percent)
+        for name, percent in _PERCENTILES.items()
+    }
+    return {
+        "duration_s": round(run.duration_us / 1e6, 3),
+        "requests": run.requests,
+        "requests_per_s": round(rate, 2),
+        "cycle_time_ms": round(plan.connections / rate * 1000, 3) if rate else None,
+        **latencies,
+        "latency_coordinated_omission": CO_TREATMENT,
+        "latency_histogram": encode_hdr(run.latency_counts),
+        "bytes_read": run.bytes_read,
+        "errors": {
+            **run.errors,
+            "status": run.requests - run.statuses.get(plan.expected_status, 0),
+        },
+        "statuses": {str(status): run.statuses[status] for status in run.statuses},
+    }

@@ -1,0 +1,114 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell whether one arm of a benchmark is faster than the other, and how surely.
+
+Absolute rates drift from minute to minute by more than what is looked for. Two
+runs next to each other share their minute, so what counts is the ratio within
+a pair: its Hodges-Lehmann estimate, with the confidence interval that belongs
+to Wilcoxon's signed-rank test. Neither asks how the noise is distributed, only
+that it is as likely to favour one arm as the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, log
+from statistics import median
+from typing import List, Sequence
+
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+)
+
+try:
+    from scipy.stats import wilcoxon
+except ImportError:  # told when it is needed; ansible-doc works without
+    wilcoxon = None
+
+LEAST_PAIRS = 8
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The second arm's rate divided by the first's, and what that says.
+
+    ``verdict`` is ``better``, ``worse`` or ``inconclusive``; the interval leaves
+    out 1 in the first two cases.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    confidence: float
+    pairs: int
+    verdict: str
+
+
+def run_order(arms: Sequence[str], pairs: int) -> List[str]:
+    """Return the order of runs of two arms: A B, B A, A B ...
+
+    Each arm is first in half of the pairs, so a drift in one direction favours
+    neither.
+    """
+    first, second = arms
+    order: List[str] = []
+    for pair in range(pairs):
+        order += [first, second] if pair % 2 == 0 else [second, first]
+    return order
+
+
+def effect(
+    base: Sequence[float], other: Sequence[float], confidence: float = 0.95
+) -> Effect:
+    """Compare ``other`` with ``base``, rates of runs that are paired by position.
+
+    Raises KeepaliveError for fewer than LEAST_PAIRS pairs, or a rate that is not
+    above zero.
+    """
+    if len(base) != len(other) or len(base) < LEAST_PAIRS:
+        raise KeepaliveError(
+            "there are {0} and {1} runs of the two arms; at least {2} pairs are "
+            "needed".format(len(base), len(other), LEAST_PAIRS)
+        )
+    if min(*base, *other) <= 0:
+        raise KeepaliveError("a run without any answer cannot be compared")
+    ratios = [log(b / a) for a, b in zip(base, other)]
+    means = sorted(
+        (ratios[i] + ratios[j]) / 2 for i in range(len(ratios)) for j in range(i + 1)
+    )
+    outside = _critical_rank_sum(len(ratios), 1 - confidence)
+    low, high = exp(means[outside]), exp(means[-1 - outside])
+    verdict = "better" if low > 1 else "worse" if high < 1 else "inconclusive"
+    return Effect(exp(median(means)), low, high, confidence, len(ratios), verdict)
+
+
+def _critical_rank_sum(number: int, alpha: float) -> int:
+    """Return the largest signed-rank sum that the test rejects.
+
+    As many means of pairs lie outside of each end of the interval.
+    """
+    if wilcoxon is None:
+        raise KeepaliveError(
+            "scipy is missing on the controller; install it beside ansible "
+            "(pip install scipy)"
+        )
+    for rank_sum in range(number * (number + 1) // 4, -1, -1):
+        values = _with_negative_rank_sum(number, rank_sum)
+        if wilcoxon(values, method="exact").pvalue <= alpha:
+            return rank_sum
+    raise KeepaliveError(
+        "{0} pairs are too few for a confidence of {1}".format(number, 1 - alpha)
+    )
+
+
+def _with_negative_rank_sum(number: int, rank_sum: int) -> List[int]:
+    """Return 1 to ``number``, some negative, which add up to ``rank_sum``."""
+    values = []
+    for rank in range(number, 0, -1):
+        if rank <= rank_sum:
+            rank_sum -= rank
+            values.append(-rank)
+        else:
+            values.append(rank)
+    return values
