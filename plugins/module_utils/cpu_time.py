@@ -10,6 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterable, Set
 
+from ansible_collections.keepalive.fastapi.plugins.module_utils.proc_stat import (
+    parse_fields,
+    parse_name,
+    parse_parent,
+    read_stats,
+)
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -25,18 +32,9 @@ class Process:
 def read_processes(proc: Path) -> Dict[int, Process]:
     """Return all processes by their ids."""
     found = {}
-    for folder in proc.iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            text = (folder / "stat").read_text()
-        except OSError:
-            continue  # it has ended
-        # The name is in parentheses and may hold any character.
-        name = text[text.index("(") + 1 : text.rindex(")")]
-        fields = text[text.rindex(")") + 2 :].split()
-        ticks = sum(int(field) for field in fields[11:15])
-        found[int(folder.name)] = Process(int(fields[1]), name, ticks / _TICKS_PER_S)
+    for pid, stat in read_stats(proc):
+        ticks = sum(int(field) for field in parse_fields(stat)[11:15])
+        found[pid] = Process(parse_parent(stat), parse_name(stat), ticks / _TICKS_PER_S)
     return found
 
 

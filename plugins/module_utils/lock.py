@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import BinaryIO, Callable, Iterator
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
@@ -31,23 +31,35 @@ def exclusive(
     """Hold the lock ``path`` (flock(2)): the kernel frees it if its holder dies.
 
     Raises KeepaliveError(``held``) if somebody else holds it for longer than
-    ``timeout_s`` seconds, OSError if it cannot be opened. A symbolic link is
-    not followed. What is written under it has the mode it is given, for the
-    umask is 022 meanwhile: a service must be able to read what root writes.
+    ``timeout_s`` seconds, OSError if it cannot be opened. Its folder is made; a
+    symbolic link is not followed. What is written under it has the mode it is
+    given, for the umask is 022 meanwhile: a service must be able to read what
+    root writes.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
-        give_up = now() + timeout_s
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if now() >= give_up:
-                    raise KeepaliveError(held) from None
-            sleep(POLL_S)
-        umask = os.umask(0o022)
-        try:
+    umask = os.umask(0o022)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
+            _wait(stream, held, now() + timeout_s, now, sleep)
             yield
-        finally:
-            os.umask(umask)
+    finally:
+        os.umask(umask)
+
+
+def _wait(
+    stream: BinaryIO,
+    held: str,
+    give_up: float,
+    now: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if now() >= give_up:
+                raise KeepaliveError(held) from None
+        else:
+            return
+        sleep(POLL_S)

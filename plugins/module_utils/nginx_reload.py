@@ -14,6 +14,10 @@ from typing import FrozenSet, Optional
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.proc_stat import (
+    parse_parent,
+    read_stats,
+)
 
 _POLL_S = 0.02
 _TAIL_LINES = 20
@@ -33,26 +37,9 @@ def find_master(pid_file: Path, proc: Path) -> Optional[int]:
     return pid if name == "nginx" else None
 
 
-def parse_parent(stat: str) -> int:
-    """Return the parent's PID from /proc/PID/stat.
-
-    The second field, a name in parentheses, may hold anything (proc(5)).
-    """
-    return int(stat.rpartition(")")[2].split()[1])
-
-
 def find_children(parent: int, proc: Path) -> FrozenSet[int]:
-    children = set()
-    for process in proc.iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            stat = (process / "stat").read_text(errors="replace")
-        except OSError:
-            continue
-        if parse_parent(stat) == parent:
-            children.add(int(process.name))
-    return frozenset(children)
+    stats = read_stats(proc)
+    return frozenset(pid for pid, stat in stats if parse_parent(stat) == parent)
 
 
 class ErrorLog:

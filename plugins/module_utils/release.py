@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import (
     Any,
+    ContextManager,
     Dict,
     FrozenSet,
     Iterator,
@@ -326,23 +327,13 @@ def _refuse_foreign(releases_dir: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def _lock(releases_dir: str) -> Iterator[None]:
-    """Hold the one lock of a service's releases, under umask 022.
-
-    Raises KeepaliveError when another run has it.
-    """
+def _lock(releases_dir: str) -> ContextManager[None]:
+    """Hold the one lock of a service's releases; see ``exclusive``."""
     held = (
         "Another run is building or removing releases in {0}. Wait for it to end, "
         "then run again.".format(releases_dir)
     )
-    umask = os.umask(0o022)
-    try:
-        os.makedirs(releases_dir, exist_ok=True)
-        with exclusive(Path(releases_dir, _LOCK), held):
-            yield
-    finally:
-        os.umask(umask)
+    return exclusive(Path(releases_dir, _LOCK), held)
 
 
 @contextlib.contextmanager

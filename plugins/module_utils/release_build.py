@@ -69,8 +69,8 @@ def find_interpreter(path: str, run: Runner) -> Interpreter:
     if not os.access(path, os.X_OK):
         raise InputMissingError(
             "fastapi_service_python: there is no executable {0} on the target. "
-            "Install the packages "
-            "python3 and python3-venv, or set fastapi_service_python.".format(path)
+            "Install the packages python3 and python3-venv, or set "
+            "fastapi_service_python.".format(path)
         )
     status, out, err = run([path, _ISOLATED, "-c", _PROBE])
     if status != 0:
@@ -210,8 +210,7 @@ def _unpack(archive: str, destination: str, digest: str, argument: str) -> None:
     if tree_digest(destination, entries) != digest:
         raise KeepaliveError(
             "fastapi_service_{0}: the files changed on the controller while they were "
-            "read; run "
-            "again.".format(argument)
+            "read; run again.".format(argument)
         )
 
 
@@ -228,11 +227,9 @@ def _create_venv(
     if not interpreter.has_ensurepip:
         raise KeepaliveError(
             "fastapi_service_python: {0} (Python {1}) cannot make a virtual "
-            "environment, because its "
-            "ensurepip module is missing. Install the package python3-venv (for "
-            "another Python than the distribution's: its own -venv package).".format(
-                interpreter.path, interpreter.version
-            )
+            "environment, because its ensurepip module is missing. Install the "
+            "package python3-venv (for another Python than the distribution's: its "
+            "own -venv package).".format(interpreter.path, interpreter.version)
         )
     python = os.path.join(venv_dir, "bin", "python")
     # venv hides what ensurepip says, a full disk included, so it is run apart.
@@ -365,8 +362,7 @@ def installs_project(app_dir: str, choice: str, requirements: str) -> bool:
     if choice == "always" and not (has_setup or has_pyproject):
         raise KeepaliveError(
             "fastapi_service_install_project: always needs a pyproject.toml or "
-            "setup.py at the top of "
-            "fastapi_service_source_path; there is none."
+            "setup.py at the top of fastapi_service_source_path; there is none."
         )
     if choice != "auto":
         return choice == "always"

@@ -367,7 +367,6 @@ class Switch:
             "another switch of {0} is under way on this host ({1} is held); wait for "
             "it to end and run again".format(self._layout.name, path)
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(
             path, held, timeout_s=LOCK_TIMEOUT_S, now=clock.now, sleep=clock.sleep
         ):

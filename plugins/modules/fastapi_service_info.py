@@ -107,6 +107,11 @@ user_exists:
   returned: success
   type: bool
   sample: true
+user_comment:
+  description: The comment by which a user that the role makes is known.
+  returned: success
+  type: str
+  sample: keepalive.fastapi service shop
 user_is_own:
   description: Whether the role fastapi_service made O(user) for this service.
   returned: success
@@ -176,9 +181,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
 
-# What the role writes into the user's entry, before the service's name.
-USER_COMMENT = "keepalive.fastapi service "
-
 
 def slot_states(layout: Layout, systemd: Systemd) -> t.Dict[str, t.Dict[str, t.Any]]:
     """Return the state of both slots."""
@@ -196,23 +198,32 @@ def slot_states(layout: Layout, systemd: Systemd) -> t.Dict[str, t.Dict[str, t.A
     return states
 
 
-def user_facts(user: str, service: str) -> t.Dict[str, bool]:
+def user_facts(user: str, service: str) -> t.Dict[str, t.Any]:
     """Tell whether the user exists, and whether the role made it."""
+    own_comment = "keepalive.fastapi service {0}".format(service)
     try:
         comment = pwd.getpwnam(user).pw_gecos
     except KeyError:
-        return {"user_exists": False, "user_is_own": False}
-    return {"user_exists": True, "user_is_own": comment == USER_COMMENT + service}
+        comment = None
+    return {
+        "user_comment": own_comment,
+        "user_exists": comment is not None,
+        "user_is_own": comment == own_comment,
+    }
 
 
-def foreign(layout: Layout, user: str) -> t.List[str]:
+def is_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def foreign(layout: Layout, user: str, *, user_exists: bool) -> t.List[str]:
     """Name what stands in the service's way."""
     found = [str(path) for path in foreign_paths(layout, user)]
-    users, groups = (
-        {entry[0] for entry in database}
-        for database in (pwd.getpwall(), grp.getgrall())
-    )
-    if user not in users and user in groups:
+    if not user_exists and is_group(user):
         found.append("the group {0}".format(user))
     return found
 
@@ -256,6 +267,7 @@ def main() -> None:
     name = module.params["name"]
     user = module.params["user"] or name
     run = module_runner(module.run_command)
+    users = user_facts(user, name)
     try:
         layout = Layout(name)
         releases_dir = Path(module.params["releases_dir"] or layout.releases_dir)
@@ -263,9 +275,9 @@ def main() -> None:
             cores=len(os.sched_getaffinity(0)),
             somaxconn=somaxconn(),
             nginx_version=installed_version(find_nginx("nginx"), run) or "",
-            foreign=foreign(layout, user),
+            foreign=foreign(layout, user, user_exists=users["user_exists"]),
             **service_facts(layout, Systemd(run), releases_dir),
-            **user_facts(user, name),
+            **users,
         )
     except (KeepaliveError, OSError) as error:
         module.fail_json(msg=str(error))

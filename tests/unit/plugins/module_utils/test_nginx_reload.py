@@ -16,8 +16,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_reload imp
     ErrorLog,
     find_children,
     find_master,
-    parse_parent,
     reload_workers,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.proc_stat import (
+    parse_parent,
 )
 
 MASTER = 100
