@@ -8,20 +8,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Iterator, List, Optional, Tuple, Union
+from typing import List, Tuple, Union
+
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_tree import (
+    load,
+    walk,
+)
 
 Address = Union[IPv4Address, IPv6Address]
 
 _ANY = IPv4Address(0)
 _DEFAULT_PORT = 80
-_FILE_HEADER = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
-# The rules of ngx_conf_read_token: '#', '}' and quotes are special only where a
-# token begins, and '{' after '$' belongs to a variable.
-_TOKEN = re.compile(
-    r"""\#[^\n]* | "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [{};]
-        | (?:\$\{ | \\. | [^\s{;\\])+""",
-    re.VERBOSE | re.DOTALL,
-)
 
 
 @dataclass(frozen=True)
@@ -33,27 +30,6 @@ class Listen:
     directive: str
     file: str
     ipv6_only: bool = True
-
-
-def _statements(text: str) -> Iterator[Tuple[Optional[str], List[str]]]:
-    """Yield each simple directive with the name of the block around it."""
-    blocks: List[str] = []
-    words: List[str] = []
-    for match in _TOKEN.finditer(text):
-        piece = match.group()
-        if piece.startswith("#"):
-            continue
-        if piece == ";":
-            yield (blocks[-1] if blocks else None), words
-            words = []
-        elif piece == "{":
-            blocks.append(words[0] if words else "")
-            words = []
-        elif piece == "}":
-            del blocks[-1:]
-            words = []
-        else:
-            words.append(piece.strip("\"'"))
 
 
 def _split_port(text: str) -> Tuple[str, str]:
@@ -68,7 +44,7 @@ def _split_port(text: str) -> Tuple[str, str]:
 
 
 def _parse_listen(words: List[str], file: str) -> List[Listen]:
-    target, options = words[1], words[2:]
+    target, options = words[0], words[1:]
     if target.startswith("unix:") or {"udp", "quic"} & set(options):
         return []
     host, port = _split_port(target)
@@ -87,15 +63,11 @@ def _parse_listen(words: List[str], file: str) -> List[Listen]:
 
 
 def parse_listens(dump: str) -> List[Listen]:
-    """Return the TCP sockets that the output of ``nginx -T`` asks for.
-
-    The dump prints included files one after the other, so a ``listen`` at the
-    top of a file stands in a file included by a server block.
-    """
-    pieces = _FILE_HEADER.split(dump)
-    listens: List[Listen] = []
-    for file, text in zip(pieces[1::2], pieces[2::2]):
-        for block, words in _statements(text):
-            if words[:1] == ["listen"] and len(words) > 1 and block in (None, "server"):
-                listens.extend(_parse_listen(words, file))
-    return listens
+    """Return the TCP sockets that the output of ``nginx -T`` asks for."""
+    return [
+        listen
+        for blocks, each in walk(load(dump))
+        if each.name == "listen" and each.args
+        if blocks and blocks[-1].name == "server"
+        for listen in _parse_listen(each.args, each.file)
+    ]
