@@ -9,7 +9,7 @@ import resource
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils import cpu_time
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
@@ -17,6 +17,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.latencies import (
     encode_hdr,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.witness import (
+    Witness,
+    Witnesses,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.wrk import (
     WrkPlan,
@@ -32,6 +36,8 @@ _PERCENTILES = {"p50": 50, "p75": 75, "p90": 90, "p99": 99, "p99_9": 99.9, "max"
 CO_TREATMENT = "corrected by wrk afterwards, with the mean interval of a connection"
 
 Measure = Callable[[WrkPlan], WrkRun]
+# Returns the length that all answers have, if they are alike.
+Ask = Callable[[WrkPlan], Optional[int]]
 
 
 @dataclass(frozen=True)
@@ -88,20 +94,31 @@ class CpuMeter:
 
 
 def benchmark(
-    plan: WrkPlan, measure: Measure, *, warmup_max_s: int, proc: Path, app_pid: int
+    plan: WrkPlan,
+    measure: Measure,
+    ask: Ask,
+    *,
+    warmup_max_s: int,
+    proc: Path,
+    app_pid: int,
+    witnesses: Optional[Witnesses] = None,
 ) -> Dict[str, Any]:
-    """Warm up and measure; return the module's result.
+    """Ask for one answer, warm up and measure; return the module's result.
 
     A run that could not be made at all is a result too, with ``valid`` false.
     """
+    witness = Witness(witnesses or Witnesses(), proc)
     try:
+        plan = replace(plan, answer_bytes=ask(plan))
         warm = warm_up(plan, measure, warmup_max_s)
-        meter = CpuMeter(proc, app_pid)
-        run = measure(plan)
-        cpu = meter.read()
+        with witness:
+            meter = CpuMeter(proc, app_pid)
+            run = measure(plan)
+            cpu = meter.read()
     except KeepaliveError as error:
         return {"valid": False, "invalid_reasons": [str(error)]}
-    reasons = doubts(plan, run)
+    told, reasons = witness.testify(plan, run.requests_per_s)
+    reasons = doubts(plan, run) + reasons
     if warmup_max_s and not warm.steady:
         reasons.append(
             "the rate was not steady after {0} s of warm-up; give it longer "
@@ -112,6 +129,7 @@ def benchmark(
         "invalid_reasons": reasons,
         "warmup_rates_per_s": [round(rate, 1) for rate in warm.rates_per_s],
         "load_1m": cpu_time.load_1m(proc),
+        "reuse": told,
         **cpu,
         **figures(plan, run),
     }
@@ -133,9 +151,6 @@ def figures(plan: WrkPlan, run: WrkRun) -> Dict[str, Any]:
         "latency_coordinated_omission": CO_TREATMENT,
         "latency_histogram": encode_hdr(run.latency_counts),
         "bytes_read": run.bytes_read,
-        "errors": {
-            **run.errors,
-            "status": run.requests - run.statuses.get(plan.expected_status, 0),
-        },
+        "errors": dict(run.errors),
         "statuses": {str(status): run.statuses[status] for status in run.statuses},
     }

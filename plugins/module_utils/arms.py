@@ -1,0 +1,220 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The nginx configuration of a benchmark's arms, made from the one in force.
+
+An arm is the service's own site on a loopback port, changed in what the arm says
+and nothing else. Arms run in an nginx of their own beside the one that serves:
+that one is never reloaded for a benchmark, and what nginx counts is the
+benchmark's alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_tree import (
+    Directive,
+    dump,
+    walk,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.reuse import (
+    CONNECTION_HEADER,
+)
+
+# From here on upstream connections are kept unless `keepalive 0` says otherwise,
+# which older ones refuse (CHANGES of nginx 1.29.7).
+KEPT_BY_DEFAULT = (1, 29, 7)
+_POOL_DIRECTIVES = (
+    "keepalive",
+    "keepalive_requests",
+    "keepalive_time",
+    "keepalive_timeout",
+)
+SHARED = ("main", "events", "http")
+CONTEXTS = (*SHARED, "upstream", "server", "location")
+_OFF_VARIABLE = "$keepalive_connection_off"
+
+Settings = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: what differs from the service as it is, and where it listens.
+
+    ``upstream_pool`` is nginx's ``keepalive``, 0 for a connection a request; None
+    leaves what is in force. ``settings`` are directives by context; a value of None
+    takes the directive away. ``socket`` is where an application of the arm's own
+    listens, if it has one.
+    """
+
+    name: str
+    port: int
+    upstream_pool: Optional[int] = None
+    tls: bool = False
+    settings: Settings = field(default_factory=dict)
+    socket: str = ""
+
+    @property
+    def shared_settings(self) -> str:
+        """Return what arms must have in common to live in one nginx."""
+        return repr({name: self.settings.get(name) for name in SHARED})
+
+
+@dataclass(frozen=True)
+class Service:
+    """The service's part of the configuration in force."""
+
+    tree: Sequence[Directive]
+    site: str
+    socket: str
+    nginx_version: Tuple[int, ...]
+
+
+def version_numbers(version: str) -> Tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+
+
+def render(service: Service, arms: Sequence[Arm], folder: str, status_port: int) -> str:
+    """Return the configuration of an nginx that serves the arms, as text.
+
+    All must have the same ``shared_settings``. Its files are in ``folder``; the
+    counters are at /status on ``status_port``. Raises KeepaliveError if the
+    service has no site that proxies to it.
+    """
+    main = [copy.deepcopy(each) for each in service.tree]
+    main = [each for each in main if each.name not in ("pid", "error_log", "daemon")]
+    main.insert(0, Directive(["pid", "{0}/nginx.pid".format(folder)]))
+    main.insert(0, Directive(["error_log", "{0}/error.log".format(folder)]))
+    http = _block(main, "http")
+    http[:] = [each for each in http if each.name != "server"]
+    for arm in arms:
+        http.extend(_site(service, arm))
+    http.append(_status_server(status_port))
+    _apply(main, arms[0].settings.get("main", {}))
+    _apply(http, arms[0].settings.get("http", {}))
+    _apply(_block(main, "events"), arms[0].settings.get("events", {}))
+    _redirect_logs(main, folder)
+    return dump(main)
+
+
+def _block(directives: Sequence[Directive], name: str) -> List[Directive]:
+    for each in directives:
+        if each.name == name and each.block is not None:
+            return each.block
+    raise KeepaliveError(
+        "the nginx configuration in force has no {0} block".format(name)
+    )
+
+
+def _site(service: Service, arm: Arm) -> List[Directive]:
+    """Return an arm's upstream, if it has one, and its server."""
+    server = copy.deepcopy(_server(service))
+    upstream = copy.deepcopy(_upstream(service, server))
+    block = server.block or []
+    block[:] = [each for each in block if each.name not in ("listen", "server_name")]
+    if not arm.tls:
+        block[:] = [each for each in block if each.name != "http2"]
+    options = ["ssl"] if arm.tls else []
+    listen = ["listen", "127.0.0.1:{0}".format(arm.port), *options]
+    block.insert(0, Directive(listen))
+    if upstream is None:
+        return [server]
+    name = "arm_{0}".format(arm.port)
+    for _blocks, each in walk(block):
+        if each.name == "proxy_pass" and each.args == ["http://" + upstream.args[0]]:
+            each.words[1] = "http://" + name
+    upstream.words[1] = name
+    if arm.socket:
+        for each in upstream.children("server"):
+            each.words[1] = arm.socket
+    if arm.upstream_pool is not None:
+        _set_pool(service, arm.upstream_pool, upstream, server)
+    _apply_inside(arm, upstream, server)
+    return [upstream, server]
+
+
+def _server(service: Service) -> Directive:
+    """Return the service's server, the last one that proxies."""
+    found = None
+    for blocks, each in walk(service.tree):
+        if each.name == "proxy_pass" and each.file == service.site:
+            found = next((block for block in blocks if block.name == "server"), found)
+    if found is None:
+        raise KeepaliveError(
+            "{0} has no server that proxies to the service; deploy it first".format(
+                service.site
+            )
+        )
+    return found
+
+
+def _upstream(service: Service, server: Directive) -> Optional[Directive]:
+    """Return the upstream that the server proxies to; None without one."""
+    targets = {
+        each.args[0] for _blocks, each in walk([server]) if each.name == "proxy_pass"
+    }
+    for _blocks, each in walk(service.tree):
+        if each.name == "upstream" and "http://" + each.args[0] in targets:
+            return each
+    return None
+
+
+def _set_pool(
+    service: Service, pool: int, upstream: Directive, server: Directive
+) -> None:
+    block = upstream.block or []
+    if pool:
+        _apply(block, {"keepalive": pool})
+        return
+    block[:] = [each for each in block if each.name not in _POOL_DIRECTIVES]
+    if service.nginx_version >= KEPT_BY_DEFAULT:
+        block.append(Directive(["keepalive", "0"]))
+    known = {each.words[1] for _b, each in walk(service.tree) if len(each.words) > 1}
+    known |= {each.words[-1] for _b, each in walk(service.tree) if each.name == "map"}
+    closes = _OFF_VARIABLE if _OFF_VARIABLE in known else "close"
+    for _blocks, each in walk([server]):
+        if each.name == "proxy_set_header" and each.args[0].lower() == "connection":
+            each.words[2] = closes
+
+
+def _apply_inside(arm: Arm, upstream: Directive, server: Directive) -> None:
+    _apply(upstream.block or [], arm.settings.get("upstream", {}))
+    _apply(server.block or [], arm.settings.get("server", {}))
+    for location in server.children("location"):
+        _apply(location.block or [], arm.settings.get("location", {}))
+
+
+def _apply(block: List[Directive], settings: Mapping[str, object]) -> None:
+    """Replace directives by name; ``keepalive`` must come last but for its kin."""
+    for name, value in settings.items():
+        block[:] = [each for each in block if each.name != name]
+        if value is not None:
+            block.append(Directive([name, str(value)]))
+
+
+def _redirect_logs(main: Sequence[Directive], folder: str) -> None:
+    """Let access logs cost what they do, but not go among the service's own."""
+    for _blocks, each in walk(main):
+        if each.name == "access_log" and each.args[:1] != ["off"]:
+            each.words[1] = "{0}/access.log".format(folder)
+
+
+def _status_server(port: int) -> Directive:
+    location = [
+        Directive(["access_log", "off"]),
+        Directive(["stub_status"]),
+        Directive(["add_header", CONNECTION_HEADER, "$connection"]),
+    ]
+    return Directive(
+        ["server"],
+        [
+            Directive(["listen", "127.0.0.1:{0}".format(port)]),
+            Directive(["location", "=", "/status"], location),
+        ],
+    )
