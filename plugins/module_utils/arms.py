@@ -55,6 +55,7 @@ class Arm:
 
     name: str
     port: int
+    address: str = "127.0.0.1"
     upstream_pool: Optional[int] = None
     tls: bool = False
     settings: Settings = field(default_factory=dict)
@@ -92,10 +93,15 @@ def render(service: Service, arms: Sequence[Arm], folder: str, status_port: int)
     main.insert(0, Directive(["pid", "{0}/nginx.pid".format(folder)]))
     main.insert(0, Directive(["error_log", "{0}/error.log".format(folder)]))
     http = _block(main, "http")
-    http[:] = [each for each in http if each.name != "server"]
+    own = _upstream(service, _server(service))
+    http[:] = [
+        each
+        for each in http
+        if each.name != "server" and not (own and each.words == own.words)
+    ]
     for arm in arms:
         http.extend(_site(service, arm))
-    http.append(_status_server(status_port))
+    http.append(_status_server(arms[0].address, status_port))
     _apply(main, arms[0].settings.get("main", {}))
     _apply(http, arms[0].settings.get("http", {}))
     _apply(_block(main, "events"), arms[0].settings.get("events", {}))
@@ -121,7 +127,7 @@ def _site(service: Service, arm: Arm) -> List[Directive]:
     if not arm.tls:
         block[:] = [each for each in block if each.name != "http2"]
     options = ["ssl"] if arm.tls else []
-    listen = ["listen", "127.0.0.1:{0}".format(arm.port), *options]
+    listen = ["listen", "{0}:{1}".format(arm.address, arm.port), *options]
     block.insert(0, Directive(listen))
     if upstream is None:
         return [server]
@@ -205,7 +211,7 @@ def _redirect_logs(main: Sequence[Directive], folder: str) -> None:
             each.words[1] = "{0}/access.log".format(folder)
 
 
-def _status_server(port: int) -> Directive:
+def _status_server(address: str, port: int) -> Directive:
     location = [
         Directive(["access_log", "off"]),
         Directive(["stub_status"]),
@@ -214,7 +220,7 @@ def _status_server(port: int) -> Directive:
     return Directive(
         ["server"],
         [
-            Directive(["listen", "127.0.0.1:{0}".format(port)]),
+            Directive(["listen", "{0}:{1}".format(address, port)]),
             Directive(["location", "=", "/status"], location),
         ],
     )

@@ -9,10 +9,13 @@ becomes of the controller, and that remove their files when they end.
 
 from __future__ import annotations
 
+import os
+import platform
+import re
 import shutil
 import socket
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
@@ -80,8 +83,11 @@ class Unit:
 class Arms:
     """The arms of one service on this host."""
 
-    def __init__(self, layout: Layout, nginx: str, run: Runner) -> None:
+    def __init__(
+        self, layout: Layout, nginx: str, run: Runner, address: str = "127.0.0.1"
+    ) -> None:
         self._layout = layout
+        self._address = address
         self._nginx = nginx
         self._run = run
 
@@ -103,7 +109,7 @@ class Arms:
         live = live_slot(self._layout) or ""
         unit = "{0}-app-{1}.service".format(UNIT, port)
         if each.kind == "direct":
-            app = "127.0.0.1:{0}".format(port)
+            app = "{0}:{1}".format(self._address, port)
         elif own_app:
             app = "unix:/run/{0}-app-{1}/app.sock".format(UNIT, port)
         else:
@@ -111,7 +117,9 @@ class Arms:
         return {
             "name": each.name,
             "port": port,
-            "url": "{0}://127.0.0.1:{1}".format("https" if each.tls else "http", port),
+            "url": "{0}://{1}:{2}".format(
+                "https" if each.tls else "http", self._address, port
+            ),
             "app_socket": app,
             "app_unit": unit if own_app else self._layout.service_unit(live),
             "own_app": own_app,
@@ -134,7 +142,23 @@ class Arms:
             raise
         for each in placed:
             each["nginx_status_url"] = status.get(each["name"], "")
-        return {"arms": placed, "nginx_version": self._version()}
+        return {"arms": placed, "conditions": self._conditions(service)}
+
+    def _conditions(self, service: Service) -> Dict[str, Any]:
+        """Return what the figures depend on."""
+        live = live_slot(self._layout) or ""
+        folder = self._layout.config_dir / live
+        config = (folder / "gunicorn.conf.py").read_text(encoding="utf-8")
+        system = Path("/etc/os-release").read_text(encoding="utf-8")
+        return {
+            "operating_system": _value(system, "PRETTY_NAME"),
+            "kernel": platform.release(),
+            "cores": len(os.sched_getaffinity(0)),
+            "nginx_version": ".".join(map(str, service.nginx_version)),
+            "release": (folder / "release").read_text(encoding="utf-8").strip(),
+            "app_workers": int(_value(config, "workers") or 0),
+            "app_worker_class": _value(config, "worker_class"),
+        }
 
     def stop(self) -> bool:
         """Stop every arm of any benchmark; tell whether there was one."""
@@ -231,7 +255,7 @@ class Arms:
     ) -> Tuple[List[Unit], Dict[str, str]]:
         """Return the nginx processes, and the counters' address for each arm."""
         arms = [
-            (each.kind, _arm(each, place))
+            (each.kind, _arm(each, place, self._address))
             for each, place in zip(wanted, placed)
             if each.kind != "direct"
         ]
@@ -247,7 +271,7 @@ class Arms:
             port = placed[0]["port"] + _MOST_ARMS + number
             units.append(self._nginx_unit(service, members, number, port))
             for _kind, arm in members:
-                status[arm.name] = "http://127.0.0.1:{0}/status".format(port)
+                status[arm.name] = "http://{0}:{1}/status".format(self._address, port)
         return units, status
 
     def _nginx_unit(
@@ -275,7 +299,7 @@ class Arms:
 
     def _start(self, unit: Unit, lifetime_s: int) -> None:
         if unit.port:
-            _refuse_taken(unit.port)
+            _refuse_taken(self._address, unit.port)
         if unit.config:
             path = Path(unit.argv[2])
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -297,7 +321,7 @@ class Arms:
         give_up = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < give_up:
             with socket.socket() as client:
-                if client.connect_ex(("127.0.0.1", unit.port)) == 0:
+                if client.connect_ex((self._address, unit.port)) == 0:
                     return
             time.sleep(_POLL_S)
         _status, out, _err = self._run(
@@ -310,19 +334,31 @@ class Arms:
         )
 
 
-def _arm(each: Wanted, place: Mapping[str, Any]) -> Arm:
-    arm = Arm(each.name, place["port"], each.upstream_pool, each.tls, each.settings)
-    return replace(arm, socket=place["app_socket"]) if place["own_app"] else arm
+def _value(text: str, name: str) -> str:
+    """Return what a line of the form NAME=value or NAME = value gives."""
+    found = re.search(r"^{0} ?= ?(.*)$".format(name), text, re.MULTILINE)
+    return found.group(1).strip("\"'") if found else ""
 
 
-def _refuse_taken(port: int) -> None:
+def _arm(each: Wanted, place: Mapping[str, Any], address: str) -> Arm:
+    return Arm(
+        name=each.name,
+        port=place["port"],
+        address=address,
+        upstream_pool=each.upstream_pool,
+        tls=each.tls,
+        settings=each.settings,
+        socket=place["app_socket"] if place["own_app"] else "",
+    )
+
+
+def _refuse_taken(address: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except OSError as error:
             raise KeepaliveError(
-                "first_port: port {0} is taken ({1}); choose another".format(
-                    port, error
-                )
+                "cannot listen on {0}:{1}: {2}; choose another address or "
+                "first_port".format(address, port, error)
             ) from error

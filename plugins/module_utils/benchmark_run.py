@@ -75,22 +75,26 @@ class CpuMeter:
         self._app_pid = app_pid
         self._begun = self._sample()
 
-    def _sample(self) -> Dict[str, float]:
+    def _sample(self) -> Dict[str, Optional[float]]:
         processes = cpu_time.read_processes(self._proc)
         nginx = cpu_time.named(processes, "nginx")
         app = cpu_time.family(processes, self._app_pid)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
-            "cpu_nginx_s": cpu_time.cpu_s(processes, nginx),
-            "cpu_app_s": cpu_time.cpu_s(processes, app),
+            "cpu_nginx_s": cpu_time.cpu_s(processes, nginx) if nginx else None,
+            "cpu_app_s": cpu_time.cpu_s(processes, app) if app else None,
             "cpu_generator_s": children.ru_utime + children.ru_stime,
             "cpu_steal_s": cpu_time.steal_s(self._proc),
         }
 
-    def read(self) -> Dict[str, float]:
-        """Return the seconds since the meter was made."""
-        now = self._sample()
-        return {name: round(now[name] - self._begun[name], 3) for name in now}
+    def read(self) -> Dict[str, Optional[float]]:
+        """Return the seconds since the meter was made; None for what is not here."""
+        spent: Dict[str, Optional[float]] = {}
+        for name, now in self._sample().items():
+            begun = self._begun[name]
+            known = now is not None and begun is not None
+            spent[name] = round((now or 0) - (begun or 0), 3) if known else None
+        return spent
 
 
 def benchmark(
@@ -111,7 +115,7 @@ def benchmark(
     try:
         plan = replace(plan, answer_bytes=ask(plan))
         warm = warm_up(plan, measure, warmup_max_s)
-        with witness:
+        with witness.listening():
             meter = CpuMeter(proc, app_pid)
             run = measure(plan)
             cpu = meter.read()
@@ -127,6 +131,7 @@ def benchmark(
     return {
         "valid": not reasons,
         "invalid_reasons": reasons,
+        "warmup_steady": warm.steady if warmup_max_s else None,
         "warmup_rates_per_s": [round(rate, 1) for rate in warm.rates_per_s],
         "load_1m": cpu_time.load_1m(proc),
         "reuse": told,

@@ -16,13 +16,14 @@ many of them are still there tells how many requests one lives for.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, List, Optional
+from typing import Callable, Dict, FrozenSet, Iterator, List, Optional
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
@@ -121,26 +122,23 @@ def sampler(target: str, proc: Path) -> Callable[[], FrozenSet[str]]:
     )
 
 
-class Watch:
-    """Looks at the application's connections in the background of a run."""
+@contextlib.contextmanager
+def watched(look: Callable[[], FrozenSet[str]]) -> Iterator[List[FrozenSet[str]]]:
+    """Look at the application's connections in the background; yield what is seen."""
+    samples: List[FrozenSet[str]] = []
+    ended = threading.Event()
 
-    def __init__(self, look: Callable[[], FrozenSet[str]]) -> None:
-        self.samples: List[FrozenSet[str]] = []
-        self._look = look
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def run() -> None:
+        while not ended.wait(SAMPLE_INTERVAL_S):
+            samples.append(look())
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(SAMPLE_INTERVAL_S):
-            self.samples.append(self._look())
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()
 
 
 @dataclass(frozen=True)

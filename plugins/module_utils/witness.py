@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, FrozenSet, Iterator, List, Optional, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils import reuse
 from ansible_collections.keepalive.fastapi.plugins.module_utils.answers import (
@@ -36,26 +37,26 @@ class Witness:
     def __init__(self, given: Witnesses, proc: Path) -> None:
         self._given = given
         self._proc = proc
-        look = reuse.sampler(given.app_socket, proc) if given.app_socket else frozenset
-        self._watch = reuse.Watch(look)
+        self._samples: List[FrozenSet[str]] = []
         self._before: Optional[reuse.Snapshot] = None
         self._after: Optional[reuse.Snapshot] = None
 
-    def __enter__(self) -> Witness:
-        if self._given.nginx_status_url:
-            nginx = ask_status(self._given.nginx_status_url)
-            self._before = reuse.Snapshot(nginx, self._passive_opens())
-        if self._given.app_socket:
-            self._watch.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._given.app_socket:
-            self._watch.__exit__()
-        if self._given.nginx_status_url:
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear all witnesses of what is done meanwhile."""
+        url, app = self._given.nginx_status_url, self._given.app_socket
+        with contextlib.ExitStack() as stack:
+            if url:
+                nginx = ask_status(url)
+                self._before = reuse.Snapshot(nginx, self._passive_opens())
+            if app:
+                look = reuse.sampler(app, self._proc)
+                self._samples = stack.enter_context(reuse.watched(look))
+            yield
+        if url:
+            # Its own request is the one that nginx counts last.
             passive = self._passive_opens()
-            nginx = ask_status(self._given.nginx_status_url)
-            self._after = reuse.Snapshot(nginx, passive)
+            self._after = reuse.Snapshot(ask_status(url), passive)
 
     def _passive_opens(self) -> int:
         return reuse.passive_opens((self._proc / "net" / "snmp").read_text())
@@ -65,9 +66,7 @@ class Witness:
         if not self._before or not self._after:
             return None, []
         app = self._given.app_socket
-        sampled = reuse.sampled_per_request(
-            self._watch.samples, rate_per_s, plan.connections
-        )
+        sampled = reuse.sampled_per_request(self._samples, rate_per_s, plan.connections)
         # Clients that come anew meet any of nginx's workers, each with its own pool.
         workers = 1 if plan.keepalive else os.cpu_count() or 1
         hops = {

@@ -259,9 +259,10 @@ def _other_answers(plan: WrkPlan, run: WrkRun) -> List[str]:
     if plan.answer_bytes is None or 0 <= more <= most:
         return []
     return [
-        "answers were not all alike: {0} of them had {1} bytes together, not {2} each "
-        "as before the load; set every_status, so that their statuses are "
-        "counted".format(run.requests, run.bytes_read, plan.answer_bytes)
+        "answers were not all like those before the load, of {2} bytes: {0} had {1} "
+        "bytes together; set every_status to learn their statuses".format(
+            run.requests, run.bytes_read, plan.answer_bytes
+        )
     ]
 
 

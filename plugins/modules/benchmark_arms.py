@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: keepalive.fastapi contributors (@keepalive)
 description:
   - Starts an nginx beside the one that serves, with the service's own site as it is in
-    force, once for each arm on a port of 127.0.0.1. What an arm names is changed in it
+    force, once for each arm on a port of O(address). What an arm names is changed in it
     and nothing else. The application behind it is the live slot.
   - The nginx that serves is neither changed nor reloaded. What is started runs in
     transient units of systemd, which end after O(lifetime_s) by themselves and remove
@@ -40,7 +40,7 @@ options:
       kind:
         description:
           - V(site) is the service's nginx site. V(page) is the configuration that the
-            original page published, nginx and Gunicorn. V(direct) is the application
+            original page published, but for the backlog. V(direct) is the application
             without nginx, with the live slot's configuration, on a TCP port.
         type: str
         choices: [site, page, direct]
@@ -66,6 +66,12 @@ options:
             the live slot's. With any, the arm has an application of its own.
         type: dict
         default: {}
+  address:
+    description:
+      - The address to listen on. Another than V(127.0.0.1), for a generator on another
+        host, is open to whoever can reach it.
+    type: str
+    default: 127.0.0.1
   first_port:
     description:
       - The first arm's port. The others follow, and 64 above it those of the counters.
@@ -128,11 +134,11 @@ arms:
       description: The counters of its nginx; empty without one. Not in check mode.
       type: str
       sample: http://127.0.0.1:18764/status
-nginx_version:
-  description: The version of nginx.
+conditions:
+  description: What the figures depend on - operating system, kernel, cores, versions.
   returned: when the arms were started
-  type: str
-  sample: 1.26.3
+  type: dict
+  sample: {cores: 2, nginx_version: 1.26.3, app_workers: 2}
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -164,6 +170,7 @@ _OPTIONS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "arms": {"type": "list", "elements": "dict", "options": _ARM, "default": []},
+    "address": {"type": "str", "default": "127.0.0.1"},
     "first_port": {"type": "int", "default": 18700},
     "lifetime_s": {"type": "int", "default": 3600},
 }
@@ -184,12 +191,12 @@ def wanted(given: dict) -> Wanted:
 def main() -> None:
     module = AnsibleModule(argument_spec=_OPTIONS, supports_check_mode=True)
     given = module.params
+    nginx = find_nginx("nginx")
+    if nginx is None:
+        module.fail_json(msg="nginx is not installed on this host; deploy a service")
     try:
-        nginx = find_nginx("nginx")
-        if nginx is None:
-            raise KeepaliveError("nginx is not installed on this host")
         run = module_runner(module.run_command)
-        arms = Arms(Layout(given["name"]), nginx, run)
+        arms = Arms(Layout(given["name"]), nginx, run, given["address"])
         if given["state"] == "absent":
             module.exit_json(changed=not module.check_mode and arms.stop())
         asked = [wanted(each) for each in given["arms"]]

@@ -163,6 +163,11 @@ seconds_at_most:
   returned: success
   type: int
   sample: 20
+warmup_steady:
+  description: Whether the rate became steady in warm-up; null without one.
+  returned: when measured
+  type: bool
+  sample: true
 warmup_rates_per_s:
   description: The rate in each second of warm-up (in requests per second).
   returned: when measured
@@ -228,12 +233,12 @@ bytes_read:
   type: int
   sample: 12645396
 cpu_nginx_s:
-  description: CPU time of nginx on this host (in seconds).
+  description: CPU time of nginx on this host (in seconds); null where none runs.
   returned: when measured
   type: float
   sample: 4.11
 cpu_app_s:
-  description: CPU time of O(app_unit) (in seconds).
+  description: CPU time of O(app_unit) (in seconds); null without one.
   returned: when measured
   type: float
   sample: 9.72

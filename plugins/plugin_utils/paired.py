@@ -45,17 +45,13 @@ class Effect:
     verdict: str
 
 
-def run_order(arms: Sequence[str], pairs: int) -> List[str]:
-    """Return the order of runs of two arms: A B, B A, A B ...
+def run_order(arms: Sequence[str], pairs: int) -> List[List[str]]:
+    """Return the order of the arms in each round: A B, B A, A B ...
 
-    Each arm is first in half of the pairs, so a drift in one direction favours
-    neither.
+    Each arm is first in half of the rounds, so a drift in one direction favours
+    neither. With more than two, every other round runs backwards.
     """
-    first, second = arms
-    order: List[str] = []
-    for pair in range(pairs):
-        order += [first, second] if pair % 2 == 0 else [second, first]
-    return order
+    return [list(arms) if pair % 2 == 0 else list(arms)[::-1] for pair in range(pairs)]
 
 
 def effect(

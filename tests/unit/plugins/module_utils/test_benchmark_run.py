@@ -29,7 +29,8 @@ PLAN = WrkPlan("http://127.0.0.1:9100/", connections=2, duration_s=7)
 
 
 def run_at(rate: int) -> WrkRun:
-    return WrkRun(1_000_000, rate, 0, {}, {200: rate}, {100: rate})
+    errors = dict.fromkeys(("connect", "read", "write", "timeout", "status"), 0)
+    return WrkRun(1_000_000, rate, 0, errors, {}, {100: rate})
 
 
 class Wrk:
@@ -44,9 +45,13 @@ class Wrk:
         return next(self.runs)
 
 
+def alike(_plan: WrkPlan) -> int:
+    return 40
+
+
 def measured(wrk: Wrk, warmup_max_s: int = 0) -> Dict[str, Any]:
     return benchmark(
-        PLAN, wrk, warmup_max_s=warmup_max_s, proc=Path("/proc"), app_pid=1
+        PLAN, wrk, alike, warmup_max_s=warmup_max_s, proc=Path("/proc"), app_pid=1
     )
 
 
@@ -87,7 +92,8 @@ def test_a_measurement_without_doubt() -> None:
     assert (result["valid"], result["invalid_reasons"]) == (True, [])
     assert wrk.durations_s == [1, 1, 1, 7]
     assert result["requests"] == GOOD.requests
-    assert result["cpu_nginx_s"] >= 0
+    assert result["cpu_app_s"] >= 0
+    assert result["reuse"] is None
     assert len(result["latency_histogram"]) < 8192
 
 
@@ -109,7 +115,9 @@ def test_a_run_that_could_not_be_made_is_invalid() -> None:
     def refuse(_plan: WrkPlan) -> WrkRun:
         raise KeepaliveError("wrk ended with status 1: unable to connect")
 
-    result = benchmark(PLAN, refuse, warmup_max_s=0, proc=Path("/proc"), app_pid=0)
+    result = benchmark(
+        PLAN, refuse, alike, warmup_max_s=0, proc=Path("/proc"), app_pid=0
+    )
     assert result == {
         "valid": False,
         "invalid_reasons": ["wrk ended with status 1: unable to connect"],

@@ -10,7 +10,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import Result
-from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
+from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import (
+    Systemd,
+    parse_timespan_s,
+)
 
 # systemd 257: `systemctl show` answers in its own order, and without an error
 # for a unit it does not know.
@@ -121,3 +124,20 @@ def test_a_journal_that_cannot_be_read_is_no_error() -> None:
     assert Systemd(command).journal_cursor() == ""
     assert Systemd(command).journal_since("a.service", "") == ""
     assert not any(word.startswith("--after-cursor") for word in command.asked[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1min 30s", 90),
+        ("5s", 5),
+        ("500ms", 0),
+        ("2h 1min", 7260),
+        ("infinity", None),
+        ("", None),
+    ],
+)
+def test_a_timespan_is_read_as_systemd_prints_it(
+    text: str, seconds: Optional[int]
+) -> None:
+    assert parse_timespan_s(text) == seconds

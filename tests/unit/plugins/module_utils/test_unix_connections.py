@@ -45,3 +45,9 @@ def test_every_connection_to_the_path_is_counted(kinds: list[str]) -> None:
     }
     text = HEADER + "".join(lines[kind] for kind in kinds)
     assert count(text, "/run/a/blue.sock") == kinds.count("mine")
+
+
+def test_listeners_are_found_by_path() -> None:
+    found = unix_connections.listening_inodes(CAPTURED)
+    assert found["/run/demo/blue.sock"] == [91671]
+    assert "/run/systemd/notify" not in found

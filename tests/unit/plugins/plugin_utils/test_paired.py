@@ -32,7 +32,8 @@ def verdicts(ratio: float, noise: float, comparisons: int = 400) -> Counter[str]
 
 
 def test_arms_take_turns_in_being_first() -> None:
-    assert run_order(("off", "on"), 3) == ["off", "on", "on", "off", "off", "on"]
+    assert run_order(("off", "on"), 3) == [["off", "on"], ["on", "off"], ["off", "on"]]
+    assert run_order(("a", "b", "c"), 2) == [["a", "b", "c"], ["c", "b", "a"]]
 
 
 def test_a_published_example() -> None:
