@@ -247,17 +247,17 @@ _WSGI_WORKERS = frozenset(
 _WORKER_ADVICE = "use uvicorn_worker.UvicornWorker or asgi"
 
 
-def _is_uvicorn(worker_class: str) -> bool:
+def is_uvicorn(worker_class: str) -> bool:
     return worker_class.startswith(("uvicorn_worker.", "uvicorn.workers."))
 
 
-def _is_native_asgi(worker_class: str) -> bool:
+def is_native_asgi(worker_class: str) -> bool:
     return worker_class in ("asgi", "gunicorn.workers.gasgi.ASGIWorker")
 
 
 def _is_wsgi(worker_class: str) -> bool:
     if worker_class.startswith("gunicorn.workers."):
-        return not _is_native_asgi(worker_class)
+        return not is_native_asgi(worker_class)
     return worker_class in _WSGI_WORKERS
 
 
@@ -268,7 +268,7 @@ def _lingers(worker_class: str) -> bool:
     stay is of no use to nginx. Gunicorn's own worker lingers; a class unknown
     here is taken to, which asks more of the chain and never less.
     """
-    return not _is_uvicorn(worker_class)
+    return not is_uvicorn(worker_class)
 
 
 class Side(NamedTuple):
@@ -403,7 +403,7 @@ RULES: Tuple[Rule, ...] = (
         "raise {app_heartbeat_s} above {left}, lower {request_timeout_s} or set"
         " {app_max_requests} to 0",
         only_if="app_max_requests",
-        workers=_is_uvicorn,
+        workers=is_uvicorn,
     ),
     Rule(
         # gasgi.py reports every second, and not at all in its _shutdown().
@@ -418,7 +418,7 @@ RULES: Tuple[Rule, ...] = (
         "raise {app_heartbeat_s} above {left}, lower {request_timeout_s} or set"
         " {app_max_requests} to 0",
         only_if="app_max_requests",
-        workers=_is_native_asgi,
+        workers=is_native_asgi,
     ),
     Rule(
         "recycle_workers",
@@ -452,7 +452,7 @@ RULES: Tuple[Rule, ...] = (
         _just("app_heartbeat_s"),
         "Gunicorn's asgi worker sends no heartbeat while it lingers",
         "raise {app_heartbeat_s} above {left} or lower {upstream_keepalive_s}",
-        workers=_is_native_asgi,
+        workers=is_native_asgi,
     ),
     Rule(
         "stop",
@@ -520,7 +520,7 @@ RULES: Tuple[Rule, ...] = (
         f" {NATIVE_ASGI_BACKLOG}",
         "use a Uvicorn worker class or lower {app_graceful_s} or {start_timeout_s}",
         only_if="peak_requests_per_s",
-        workers=_is_native_asgi,
+        workers=is_native_asgi,
     ),
     Rule(
         "backlog",
@@ -596,13 +596,14 @@ def check_worker_class(worker_class: object) -> str:
     variable = VARIABLE_PREFIX + WORKER_CLASS
     if not isinstance(worker_class, str):
         raise ChainError(f"{variable} is {worker_class!r}, no text; {_WORKER_ADVICE}.")
-    refused = _refused_because(worker_class)
-    if refused:
-        raise ChainError(f"{variable} is {worker_class!r}, {refused}.")
+    reason = refusal(worker_class)
+    if reason:
+        raise ChainError(f"{variable} is {worker_class!r}, {reason}.")
     return str(worker_class)
 
 
-def _refused_because(worker_class: str) -> Optional[str]:
+def refusal(worker_class: str) -> Optional[str]:
+    """Say why a worker class is no good here, and what is; None if it is good."""
     if worker_class == "sync" or worker_class.startswith("gunicorn.workers.sync."):
         return (
             "which ignores keepalive: it closes the connection after every"

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, Iterator, List, Optional
+from typing import Dict, FrozenSet, Iterable, List, Optional
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
@@ -25,14 +25,15 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_listen imp
     Listen,
     parse_listens,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.process import look_into
 
-_TCP_LISTEN = "0A"
+_TCP_ESTABLISHED, _TCP_LISTEN = "01", "0A"
 _SOCKET_LINK = re.compile(r"socket:\[(\d+)\]")
 
 
 @dataclass(frozen=True)
 class Socket:
-    """One listening socket of the kernel's table."""
+    """One socket of the kernel's table, by its own end."""
 
     address: Address
     port: int
@@ -63,10 +64,19 @@ def _parse_address(text: str) -> Address:
 
 def parse_listening(table: str) -> List[Socket]:
     """Return the listening sockets of /proc/net/tcp or tcp6 (proc(5))."""
+    return _parse_sockets(table, _TCP_LISTEN)
+
+
+def parse_established(table: str) -> List[Socket]:
+    """Return the ends of connections in /proc/net/tcp or tcp6."""
+    return _parse_sockets(table, _TCP_ESTABLISHED)
+
+
+def _parse_sockets(table: str, state: str) -> List[Socket]:
     sockets = []
     for line in table.splitlines()[1:]:
         fields = line.split()
-        if fields[3] == _TCP_LISTEN:
+        if fields[3] == state:
             address, port = fields[1].split(":")
             sockets.append(
                 Socket(_parse_address(address), int(port, 16), int(fields[9]))
@@ -120,15 +130,18 @@ def find_conflicts(
     return conflicts
 
 
-def _sockets_of(process: Path) -> Iterator[int]:
+def _sockets_of(process: Path) -> FrozenSet[int]:
     try:
-        for descriptor in (process / "fd").iterdir():
-            match = _SOCKET_LINK.match(str(descriptor.readlink()))
-            if match:
-                yield int(match.group(1))
+        return look_into(process, lambda: _sockets_among(process / "fd"))
     except OSError:
         # The process has ended, or is not ours to look into.
-        return
+        return frozenset()
+
+
+def _sockets_among(descriptors: Path) -> FrozenSet[int]:
+    links = (str(descriptor.readlink()) for descriptor in descriptors.iterdir())
+    matches = (_SOCKET_LINK.match(link) for link in links)
+    return frozenset(int(match.group(1)) for match in matches if match)
 
 
 def find_holders(proc: Path, inodes: FrozenSet[int]) -> Dict[int, List[Process]]:

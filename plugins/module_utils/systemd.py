@@ -5,12 +5,34 @@
 
 from __future__ import annotations
 
-from typing import Dict, Sequence
+import re
+from typing import Dict, Optional, Sequence
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     Runner,
     checked,
 )
+
+_TIMESPAN = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min|h|d|w|month|y)\b")
+_UNITS_S = {
+    "us": 0.000001,
+    "ms": 0.001,
+    "s": 1,
+    "min": 60,
+    "h": 3600,
+    "d": 86_400,
+    "w": 604_800,
+    "month": 2_629_800,
+    "y": 31_557_600,
+}
+
+
+def parse_timespan_s(text: str) -> Optional[int]:
+    """Return whole seconds of ``1min 30s``; None for ``infinity`` or nothing."""
+    pieces = _TIMESPAN.findall(text)
+    if not pieces:
+        return None
+    return int(sum(float(number) * _UNITS_S[unit] for number, unit in pieces))
 
 
 class Systemd:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-_FLAGS, _PATH = 3, 7
+from typing import Dict, List
+
+_FLAGS, _INODE, _PATH = 3, 6, 7
 _ACCEPTS_CONNECTIONS = 0x10000
 
 
@@ -26,3 +28,18 @@ def count_connections(proc_net_unix: str, path: str) -> int:
         if not int(fields[_FLAGS], 16) & _ACCEPTS_CONNECTIONS:
             count += 1
     return count
+
+
+def listening_inodes(proc_net_unix: str) -> Dict[str, List[int]]:
+    """Return the inodes of the sockets that listen, by the path each was bound to.
+
+    There is more than one while a socket that was unlinked has a successor.
+    """
+    found: Dict[str, List[int]] = {}
+    for line in proc_net_unix.splitlines()[1:]:
+        fields = line.split(None, _PATH)
+        if len(fields) <= _PATH or not fields[_PATH].startswith("/"):
+            continue
+        if int(fields[_FLAGS], 16) & _ACCEPTS_CONNECTIONS:
+            found.setdefault(fields[_PATH], []).append(int(fields[_INODE]))
+    return found

@@ -160,6 +160,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils import unix_conn
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.kernel import somaxconn
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config import (
     find_nginx,
     installed_version,
@@ -243,16 +244,6 @@ def service_facts(
         # The upstream stands before the server, which has one for its clients.
         "upstream_keepalive_s": site_seconds(layout.site, "keepalive_timeout"),
     }
-
-
-def somaxconn() -> int:
-    """Return the kernel's limit of any listen queue."""
-    try:
-        return int(Path("/proc/sys/net/core/somaxconn").read_text())
-    except FileNotFoundError:
-        # Kernels such as Debian 12's hide it from unprivileged containers, which
-        # then cannot have changed what every network namespace begins with.
-        return 4096
 
 
 def main() -> None:

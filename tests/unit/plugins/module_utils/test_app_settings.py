@@ -221,6 +221,13 @@ def test_a_loader_that_fails_tells_its_exception_and_no_secret() -> None:
     assert load(Loader(status=124))[1] == "exit status 124"
 
 
+@pytest.mark.parametrize("said", ["[]", "{}", "nonsense", '{"version": null}', ""])
+def test_what_is_no_answer_is_no_answer(said: str) -> None:
+    settings, unread = load(Loader("keepalive.fastapi: {0}\n".format(said)))
+    assert settings.source == "command line"
+    assert unread
+
+
 def test_nothing_is_executed_where_it_shall_not_be() -> None:
     settings, unread = load(None)
     assert settings.keepalive_s is None

@@ -10,12 +10,13 @@ import pytest
 from ansible_collections.keepalive.fastapi.plugins.module_utils.app_command import (
     Settings,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.findings import (
+from ansible_collections.keepalive.fastapi.plugins.module_utils.findings_app import (
+    check_hop,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.hop import (
     App,
     Finding,
     Hop,
-    check_hop,
-    examine,
     ordered,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.listeners import (
@@ -26,6 +27,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_routes imp
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_tree import parse
 from ansible_collections.keepalive.fastapi.plugins.module_utils.process import Process
+from ansible_collections.keepalive.fastapi.plugins.module_utils.survey import examine
 
 OLD, NEW = (1, 28, 3), (1, 30, 0)
 SOCKET = "unix:/run/shop.sock"
