@@ -83,7 +83,7 @@ def hop(app: App = APP, version: Tuple[int, ...] = OLD, **given: str) -> Hop:
         "target": "http://shop",
     }
     found = Proxying(parse(CONFIG.format(**{**parts, **given})), version)
-    (upstream,) = found.upstreams.values()
+    upstream = next(iter(found.upstreams.values()))
     return Hop(upstream, found.routes, [app], version, 2, 4096, {})
 
 
