@@ -12,13 +12,14 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Python's byte code stays out of the tree that is hashed, linted and packed.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
-.PHONY: help demo test lint copy ruff mypy ansible-lint sanity unit molecule clean
+.PHONY: help demo calibrate test lint copy ruff mypy ansible-lint sanity unit molecule clean
 help:
 	@echo "make demo    a FastAPI service behind nginx, on a lab host on this computer"
 	@echo "make test    lint, unit tests and Molecule scenarios (about 20 minutes)"
 	@echo "make lint    ansible-lint, ansible-test sanity, ruff and mypy alone"
 	@echo "make unit    unit tests alone"
 	@echo "make molecule  Molecule scenarios alone"
+	@echo "make calibrate  how often the benchmark is wrong, on the demo (about 45 minutes)"
 	@echo "make clean   remove all that the project made: hosts, images, .venv, caches"
 
 $(VENV)/.ready: requirements-dev.txt
@@ -43,20 +44,27 @@ $(VENV)/.ready: requirements-dev.txt
 	@touch $@
 
 demo: $(VENV)/.ready .lab/.tools
-	@echo "1/3 Lab host web1"
+	@echo "1/4 Lab host web1"
 	@ansible-playbook playbooks/lab.yml || { \
 	  echo "make demo: the lab host did not come up; the task above says why. 'make clean' starts from nothing"; exit 1; }
-	@echo "2/3 ansible-playbook site.yml"
+	@echo "2/4 ansible-playbook site.yml"
 	@ansible-playbook site.yml || { \
 	  echo "make demo: the deployment failed; the task above names the cause. What served before still serves"; exit 1; }
-	@echo "3/3 What runs now"
+	@echo "3/4 What runs now"
 	@ANSIBLE_CALLBACK_RESULT_FORMAT=json ansible-playbook playbooks/info.yml | sed -n 's/^ *"msg": "\(.*\)"/  \1/p'
 	@echo "  http://127.0.0.1:8080/        https://127.0.0.1:8443/       (self-signed: curl --insecure)"
 	@echo "  http://127.0.0.1:8080/docs    the API's own page"
-	@echo "Try:"
+	@echo "4/4 What keepalive gives here: 40 pairs of runs, about 2 minutes"
+	@ansible-playbook playbooks/benchmark.yml || { \
+	  echo "make demo: the benchmark failed; the task above names the cause. The service serves"; exit 1; }
+	@echo "Open reports/benchmark.html in a browser. Then try:"
 	@echo "  curl -i http://127.0.0.1:8080/health"
 	@echo "  .venv/bin/ansible-playbook site.yml --check --diff -e fastapi_service_workers=3"
 	@echo "  .venv/bin/ansible web1 -a 'journalctl -u demo@blue -n 20'"
+
+# 40 comparisons of an arm with itself, and with one that is made slower.
+calibrate: $(VENV)/.ready
+	@ansible-playbook playbooks/benchmark.yml -e @playbooks/vars/calibration.yml
 
 test:
 	@begun=$$SECONDS; for step in lint unit molecule; do \

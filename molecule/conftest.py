@@ -130,6 +130,30 @@ def run_playbook(playbook: str, name: str, *options: str, **variables: object) -
     return Run(done.returncode, report, done.stdout + done.stderr)
 
 
+def run_module(host_name: str, module: str, /, **options: object) -> dict[str, Any]:
+    """Run one of the collection's modules on a host; return its result."""
+    argv = [
+        str(Path(sys.executable).parent / "ansible"),
+        *INVENTORIES,
+        "--module-name",
+        f"keepalive.fastapi.{module}",
+        "--args",
+        json.dumps(options),
+        host_name,
+    ]
+    env = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_LOAD_CALLBACK_PLUGINS": "true",
+    }
+    done = subprocess.run(
+        argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    report = json.loads(done.stdout[done.stdout.find("{\n") :])
+    return dict(report["plays"][0]["tasks"][0]["hosts"][host_name])
+
+
 Deploy = Callable[..., Run]
 Script = Callable[..., dict[str, Any]]
 Slots = Callable[[str], dict[str, str]]

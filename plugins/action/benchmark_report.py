@@ -78,6 +78,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             files = _files(folder, study)
             if not self._task.check_mode:
                 _write(folder, files, study)
+                # A table within a task's result would be quoted and wrapped.
+                self._display.display("\n{0}\n".format(terminal_table(study)))
+                self._display.display("\n".join(files))
         except (KeepaliveError, OSError) as error:
             raise AnsibleActionFail(str(error)) from error
         result.update(

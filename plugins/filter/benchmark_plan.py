@@ -67,10 +67,13 @@ _value:
       description: One run for each case and arm, to be made first.
       type: list
       elements: dict
-    runs:
-      description: All runs, in order.
+    blocks:
+      description: Blocks of rounds, in order, for the module C(benchmark_rounds).
       type: list
       elements: dict
+    runs:
+      description: How many runs there are.
+      type: int
     seconds:
       description: About how long all takes (in seconds).
       type: int
@@ -84,6 +87,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.benchmark_plan import (
     collect,
+    options,
     plan,
 )
 
@@ -108,15 +112,30 @@ def benchmark_plan(
         raise AnsibleFilterError(str(error)) from error
 
 
+def benchmark_load(
+    load: Mapping[str, Any],
+    served: List[Mapping[str, Any]],
+    host: str,
+    common: Mapping[str, Any],
+    local: bool,
+) -> Dict[str, Any]:
+    """Return an arm of benchmark_rounds; see benchmark_plan.options."""
+    return options(load, served, host=host, common=common, local=local)
+
+
 def benchmark_runs(
-    results: List[Mapping[str, Any]], proofs: List[Mapping[str, Any]]
+    results: List[Mapping[str, Any]], warm_ups: List[Mapping[str, Any]], local: bool
 ) -> List[Dict[str, Any]]:
-    """Return the runs of a looped http_benchmark; see benchmark_plan.collect."""
-    return collect(results, proofs)
+    """Return the runs of all blocks; see benchmark_plan.collect."""
+    return collect(results, warm_ups, local=local)
 
 
 class FilterModule:
     """Filters by name, as Ansible looks them up."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
-        return {"benchmark_plan": benchmark_plan, "benchmark_runs": benchmark_runs}
+        return {
+            "benchmark_load": benchmark_load,
+            "benchmark_plan": benchmark_plan,
+            "benchmark_runs": benchmark_runs,
+        }

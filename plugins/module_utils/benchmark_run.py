@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils import cpu_time
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
@@ -97,47 +97,111 @@ class CpuMeter:
         return spent
 
 
+@dataclass(frozen=True)
+class Load:
+    """What to send, and who tells of it. ``app_pid`` is the application's process."""
+
+    plan: WrkPlan
+    app_pid: int = 0
+    witnesses: Witnesses = field(default_factory=Witnesses)
+
+
+def observe(load: Load, measure: Measure, proc: Path) -> Dict[str, Any]:
+    """Measure once; return the figures, and whether they are those of the question.
+
+    Raises KeepaliveError if nothing could be measured.
+    """
+    witness = Witness(load.witnesses, proc)
+    with witness.listening():
+        meter = CpuMeter(proc, load.app_pid)
+        run = measure(load.plan)
+        cpu = meter.read()
+    told, reasons = witness.testify(load.plan, run.requests_per_s)
+    reasons = doubts(load.plan, run) + reasons
+    return {
+        "valid": not reasons,
+        "invalid_reasons": reasons,
+        "load_1m": cpu_time.load_1m(proc),
+        "reuse": told,
+        **cpu,
+        **figures(load.plan, run),
+    }
+
+
 def benchmark(
-    plan: WrkPlan,
-    measure: Measure,
-    ask: Ask,
-    *,
-    warmup_max_s: int,
-    proc: Path,
-    app_pid: int,
-    witnesses: Optional[Witnesses] = None,
+    load: Load, measure: Measure, ask: Ask, *, warmup_max_s: int, proc: Path
 ) -> Dict[str, Any]:
     """Ask for one answer, warm up and measure; return the module's result.
 
     A run that could not be made at all is a result too, with ``valid`` false.
     """
-    witness = Witness(witnesses or Witnesses(), proc)
     try:
-        plan = replace(plan, answer_bytes=ask(plan))
-        warm = warm_up(plan, measure, warmup_max_s)
-        with witness.listening():
-            meter = CpuMeter(proc, app_pid)
-            run = measure(plan)
-            cpu = meter.read()
+        load = replace(load, plan=replace(load.plan, answer_bytes=ask(load.plan)))
+        warm = warm_up(load.plan, measure, warmup_max_s)
+        result = observe(load, measure, proc)
     except KeepaliveError as error:
         return {"valid": False, "invalid_reasons": [str(error)]}
-    told, reasons = witness.testify(plan, run.requests_per_s)
-    reasons = doubts(plan, run) + reasons
+    result["warmup_steady"] = warm.steady if warmup_max_s else None
+    result["warmup_rates_per_s"] = [round(rate, 1) for rate in warm.rates_per_s]
     if warmup_max_s and not warm.steady:
-        reasons.append(
+        result["valid"] = False
+        result["invalid_reasons"].append(
             "the rate was not steady after {0} s of warm-up; give it longer "
             "(warmup_max_s) or a quieter host".format(warmup_max_s)
         )
-    return {
-        "valid": not reasons,
-        "invalid_reasons": reasons,
-        "warmup_steady": warm.steady if warmup_max_s else None,
-        "warmup_rates_per_s": [round(rate, 1) for rate in warm.rates_per_s],
-        "load_1m": cpu_time.load_1m(proc),
-        "reuse": told,
-        **cpu,
-        **figures(plan, run),
-    }
+    return result
+
+
+class Arm:
+    """One of several loads that take turns."""
+
+    def __init__(self, load: Load, measure: Measure, proc: Path) -> None:
+        self._load = load
+        self._measure = measure
+        self._proc = proc
+        self._said: Dict[str, Any] = {}
+        self._failure = ""
+
+    def prepare(self, ask: Ask, warmup_max_s: int) -> None:
+        """Ask for one answer and warm up; what goes wrong is said of every run."""
+        plan = self._load.plan
+        try:
+            plan = replace(plan, answer_bytes=ask(plan))
+            warm = warm_up(plan, self._measure, warmup_max_s)
+        except KeepaliveError as error:
+            self._failure = str(error)
+            return
+        self._load = replace(self._load, plan=plan)
+        if warmup_max_s:
+            self._said["warmup_steady"] = warm.steady
+            self._said["warmup_rates_per_s"] = [
+                round(rate, 1) for rate in warm.rates_per_s
+            ]
+
+    def run(self) -> Dict[str, Any]:
+        """Measure once; return the figures, or why there are none."""
+        if self._failure:
+            return {"valid": False, "invalid_reasons": [self._failure]}
+        try:
+            return {**observe(self._load, self._measure, self._proc), **self._said}
+        except KeepaliveError as error:
+            return {"valid": False, "invalid_reasons": [str(error)]}
+
+
+def take_turns(
+    arms: Mapping[str, Arm], *, rounds: int, first_round: int
+) -> List[Dict[str, Any]]:
+    """Measure each arm once a round, without a pause; return the runs in order.
+
+    Every other round goes backwards, so that a drift favours no arm. A host's speed
+    changes within seconds, so what is to be compared must be a second apart.
+    """
+    names = list(arms)
+    return [
+        {"arm": name, "round": number, **arms[name].run()}
+        for number in range(first_round, first_round + rounds)
+        for name in (names if number % 2 == 0 else names[::-1])
+    ]
 
 
 def figures(plan: WrkPlan, run: WrkRun) -> Dict[str, Any]:

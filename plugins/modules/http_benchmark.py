@@ -275,9 +275,11 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keepalive.fastapi.plugins.module_utils.answers import (
-    Request,
-    ask_expecting,
+from ansible_collections.keepalive.fastapi.plugins.module_utils.load_options import (
+    LOAD_OPTIONS,
+    answer_length,
+    load_of,
+    plan_of,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.benchmark_run import (
     benchmark,
@@ -292,9 +294,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
-from ansible_collections.keepalive.fastapi.plugins.module_utils.witness import (
-    Witnesses,
-)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.wrk import (
     WrkPlan,
     command,
@@ -302,59 +301,13 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.wrk import (
     version,
 )
 
-_PLAN: t.Dict[str, t.Dict[str, t.Any]] = {
-    "url": {"type": "str", "required": True},
-    "method": {"type": "str", "default": "GET"},
-    "body": {"type": "str", "default": ""},
-    "headers": {"type": "dict", "default": {}},
-    "expected_status": {"type": "int", "default": 200},
-    "connections": {"type": "int", "default": 100},
-    "threads": {"type": "int", "default": 1},
-    "duration_s": {"type": "int", "default": 10},
-    "timeout_s": {"type": "int", "default": 10},
-    "keepalive": {"type": "bool", "default": True},
-    "cpus": {"type": "str", "default": ""},
-}
-_WITNESSES: t.Dict[str, t.Dict[str, t.Any]] = {
-    "nginx_status_url": {"type": "str", "default": ""},
-    "app_socket": {"type": "str", "default": ""},
-    "expect_upstream": {
-        "type": "str",
-        "choices": ["kept", "new", "any"],
-        "default": "any",
-    },
-}
 _OPTIONS: t.Dict[str, t.Dict[str, t.Any]] = {
-    **_PLAN,
+    **LOAD_OPTIONS,
+    "duration_s": {"type": "int", "default": 10},
     "warmup_max_s": {"type": "int", "default": 10},
     "validate_certs": {"type": "bool", "default": True},
-    "app_unit": {"type": "str", "default": ""},
-    "every_status": {"type": "bool", "default": False},
-    **_WITNESSES,
     "wrk": {"type": "str", "default": "wrk"},
 }
-
-
-def main_pid(unit: str, systemd: Systemd) -> int:
-    """Return the process of a service, 0 for no service; refuse one at rest."""
-    if not unit:
-        return 0
-    pid = int(systemd.show(unit, "MainPID")["MainPID"] or 0)
-    if pid == 0:
-        raise KeepaliveError(
-            "app_unit: {0} does not run on this host, so it has no CPU time; name the "
-            "live slot's service (fastapi_service_info tells it)".format(unit)
-        )
-    return pid
-
-
-def answer_length(plan: WrkPlan, *, every_status: bool) -> t.Optional[int]:
-    """Ask as the load will; return the length of all answers, None to count them."""
-    request = Request(
-        plan.url, plan.method, plan.all_headers, plan.body, plan.timeout_s
-    )
-    length = ask_expecting(request, plan.expected_status)
-    return None if every_status else length
 
 
 def run(module: AnsibleModule, plan: WrkPlan, wrk: str) -> t.Dict[str, t.Any]:
@@ -363,13 +316,11 @@ def run(module: AnsibleModule, plan: WrkPlan, wrk: str) -> t.Dict[str, t.Any]:
     if given["validate_certs"]:
         check_certificate(plan.url, plan.headers.get("Host", ""), plan.timeout_s)
     return benchmark(
-        plan,
+        load_of(given, plan, Systemd(execute)),
         lambda planned: measure(planned, wrk, execute, Path(gettempdir())),
         lambda planned: answer_length(planned, every_status=given["every_status"]),
         warmup_max_s=given["warmup_max_s"],
         proc=Path("/proc"),
-        app_pid=main_pid(given["app_unit"], Systemd(execute)),
-        witnesses=Witnesses(**{name: given[name] for name in _WITNESSES}),
     )
 
 
@@ -383,9 +334,7 @@ def main() -> None:
             "installs it, or name its path".format(given["wrk"])
         )
     try:
-        options = {name: given[name] for name in _PLAN}
-        options["headers"] = {k: str(v) for k, v in given["headers"].items()}
-        plan = WrkPlan(**options)
+        plan = plan_of(given, given["duration_s"])
         result = {
             "changed": False,
             "command": command(plan, wrk, "SCRIPT"),

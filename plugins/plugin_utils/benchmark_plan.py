@@ -12,7 +12,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.paired import (
     LEAST_PAIRS,
-    run_order,
 )
 
 # What an arm asks of the generator; the rest of it is for the module benchmark_arms.
@@ -23,8 +22,12 @@ _REQUEST = {
     "headers": {},
     "expected_status": 200,
 }
-# Between two runs: a task of Ansible, and what the module does beside the load.
-OVERHEAD_S = 1.2
+# Rounds that one task makes: few enough to show progress, many enough that the time
+# between tasks does not count.
+BLOCK_ROUNDS = 5
+# A task of Ansible, and what is done beside the load of a run.
+_TASK_S = 1.5
+_RUN_S = 0.1
 # A warm-up needs three seconds at least, and a second is measured after it.
 _WARM_UP_S = 5
 
@@ -39,7 +42,7 @@ def plan(
     pairs: int,
     duration_s: int,
 ) -> Dict[str, Any]:
-    """Return arms to serve, cases to compare, warm-ups and runs in their order.
+    """Return arms to serve, cases to compare, warm-ups, and blocks of rounds in order.
 
     A study has ``title``, ``question``, ``arms`` and ``comparisons`` (lists of arms,
     of which the first is the base). Each is made for every request and number of
@@ -48,23 +51,34 @@ def plan(
     arms = {arm["name"]: arm for arm in study["arms"]}
     _refuse(study, arms, requests, connections, pairs)
     cases = list(_cases(study, arms, requests, connections))
-    runs = [
-        {**run, "round": number}
+    blocks = [
+        {
+            "case": case["name"],
+            "first_round": first,
+            "rounds": min(BLOCK_ROUNDS, pairs - first),
+            "loads": [_load(case, arms[name]) for name in case["arms"]],
+        }
         for case in cases
-        for number, order in enumerate(run_order(case["arms"], pairs))
-        for run in (_run(case, arms[name]) for name in order)
+        for first in range(0, pairs, BLOCK_ROUNDS)
     ]
-    for position, run in enumerate(runs):
-        run["position"] = position + 1
-    warm_ups = [_run(case, arms[name]) for case in cases for name in case["arms"]]
+    # Cases that differ in name only are warm when one of them is.
+    warm_ups: List[Dict[str, Any]] = []
+    for case in cases:
+        for name in case["arms"]:
+            load = _load(case, arms[name])
+            if load not in warm_ups:
+                warm_ups.append(load)
+    measured = sum(len(case["arms"]) for case in cases) * pairs
     return {
         "arms": [_served(arm) for arm in arms.values()],
         "cases": [_told(case) for case in cases],
         "warm_ups": warm_ups,
-        "runs": runs,
+        "blocks": blocks,
+        "runs": measured,
         "seconds": round(
-            len(warm_ups) * (_WARM_UP_S + OVERHEAD_S)
-            + len(runs) * (duration_s + OVERHEAD_S)
+            len(warm_ups) * (_WARM_UP_S + _TASK_S)
+            + len(blocks) * _TASK_S
+            + measured * (duration_s + _RUN_S)
         ),
     }
 
@@ -126,11 +140,10 @@ def _told(case: Mapping[str, Any]) -> Dict[str, Any]:
     return {name: case[name] for name in ("name", "question", "arms", "base")}
 
 
-def _run(case: Mapping[str, Any], arm: Mapping[str, Any]) -> Dict[str, Any]:
+def _load(case: Mapping[str, Any], arm: Mapping[str, Any]) -> Dict[str, Any]:
     asked = {name: arm[name] for name in _ASKED if name in arm}
     return {
-        "case": case["name"],
-        "arm": arm["name"],
+        "name": arm["name"],
         "connections": case["connections"],
         "keepalive": True,
         "expect_upstream": "any",
@@ -143,36 +156,58 @@ def _served(arm: Mapping[str, Any]) -> Dict[str, Any]:
     return {name: arm[name] for name in arm if name not in _ASKED}
 
 
-# What Ansible adds to a module's result.
-_NOT_MEASURED = ("invocation", "ansible_loop_var", "changed", "failed")
-_RUN = ("case", "arm", "round", "position")
+def options(
+    load: Mapping[str, Any],
+    served: Sequence[Mapping[str, Any]],
+    *,
+    host: str,
+    common: Mapping[str, Any],
+    local: bool,
+) -> Dict[str, Any]:
+    """Return the arm of benchmark_rounds that sends a plan's load.
+
+    ``served`` is what benchmark_arms returned, ``host`` the Host header. A generator
+    that is not ``local`` can ask neither the kernel nor the unit.
+    """
+    arm = next(each for each in served if each["name"] == load["name"])
+    here = {"app_unit": arm["app_unit"], "app_socket": arm["app_socket"]}
+    return {
+        **{name: value for name, value in load.items() if name != "path"},
+        "url": arm["url"] + load["path"],
+        "headers": {"Host": host, **load["headers"]},
+        "nginx_status_url": arm["nginx_status_url"],
+        **(here if local else {}),
+        **common,
+    }
 
 
 def collect(
-    results: Sequence[Mapping[str, Any]], proofs: Sequence[Mapping[str, Any]]
+    results: Sequence[Mapping[str, Any]],
+    warm_ups: Sequence[Mapping[str, Any]],
+    *,
+    local: bool,
 ) -> List[Dict[str, Any]]:
-    """Return the runs as the report takes them, from the results of a loop.
+    """Return the runs as the report takes them, from the results of a loop of blocks.
 
-    ``proofs`` are runs of the same arms on the service's own host, for a generator
-    that is elsewhere and cannot hear the kernel there: what they say of reuse is
-    said of the runs.
+    For a generator elsewhere, which cannot hear the kernel, what the warm-ups on the
+    service's own host say of reuse is said of the runs.
     """
-    proven = {(each["__run"]["case"], each["__run"]["arm"]): each for each in proofs}
-    runs = []
-    for each in results:
-        run = {
-            name: value
-            for name, value in each.items()
-            if name not in _NOT_MEASURED and not name.startswith("__")
-        }
-        run.update({name: each["__run"][name] for name in _RUN})
-        proof = proven.get((run["case"], run["arm"]))
-        if proof:
-            reasons = list(proof["invalid_reasons"])
-            # Said last; noise is for the interval to tell.
-            said = reasons[:-1] if proof.get("warmup_steady") is False else reasons
-            run["invalid_reasons"] = [*run["invalid_reasons"], *said]
-            run["valid"] = not run["invalid_reasons"]
-            run["reuse"] = proof.get("reuse")
-        runs.append(run)
+    proven = [(each["__load"], each["runs"][0]) for each in warm_ups]
+    runs: List[Dict[str, Any]] = []
+    for result in results:
+        loads = {load["name"]: load for load in result["__block"]["loads"]}
+        for run in result["runs"]:
+            told = {**run, "case": result["__block"]["case"]}
+            told["position"] = len(runs) + 1
+            told["wrk_version"] = result["wrk_version"]
+            if not local:
+                load = loads[run["arm"]]
+                _prove(told, next(warm for asked, warm in proven if asked == load))
+            runs.append(told)
     return runs
+
+
+def _prove(run: Dict[str, Any], proof: Mapping[str, Any]) -> None:
+    run["invalid_reasons"] = [*run["invalid_reasons"], *proof["invalid_reasons"]]
+    run["valid"] = not run["invalid_reasons"]
+    run["reuse"] = proof.get("reuse")

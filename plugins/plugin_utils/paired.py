@@ -45,15 +45,6 @@ class Effect:
     verdict: str
 
 
-def run_order(arms: Sequence[str], pairs: int) -> List[List[str]]:
-    """Return the order of the arms in each round: A B, B A, A B ...
-
-    Each arm is first in half of the rounds, so a drift in one direction favours
-    neither. With more than two, every other round runs backwards.
-    """
-    return [list(arms) if pair % 2 == 0 else list(arms)[::-1] for pair in range(pairs)]
-
-
 def effect(
     base: Sequence[float], other: Sequence[float], confidence: float = 0.95
 ) -> Effect:

@@ -65,6 +65,12 @@ def test_optional_fields_default_to_null(client: TestClient, kind: str) -> None:
     }
 
 
+def test_a_delayed_item_is_the_item(client: TestClient) -> None:
+    url = "/async/delayed_items/?delay_us={}"
+    assert client.post(url.format(1000), json=ITEM).json() == ITEM
+    assert client.post(url.format(-1), json=ITEM).status_code == 422
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("endpoint", ["items", "big_json_response"])
 def test_an_item_without_price_is_refused(

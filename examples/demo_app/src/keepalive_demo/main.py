@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from typing import Annotated, Any
@@ -99,6 +100,17 @@ def create_item_sync(item: Item) -> Item:
 
 @app.post("/async/items/", response_model=None)
 async def create_item_async(item: Item) -> Item:
+    return item
+
+
+@app.post("/async/delayed_items/", response_model=None)
+async def create_item_delayed(
+    item: Item, delay_us: Annotated[int, Query(ge=0, le=1_000_000)] = 0
+) -> Item:
+    """Use the processor for so much longer, to see whether a benchmark notices."""
+    until_ns = time.thread_time_ns() + 1000 * delay_us
+    while time.thread_time_ns() < until_ns:
+        pass
     return item
 
 

@@ -75,7 +75,10 @@ def test_another_status_is_refused_before_any_load() -> None:
 
 @pytest.mark.parametrize(
     ("answers", "said"),
-    [((), "did not answer one request within 1 s"), ((b"",), "RemoteDisconnected")],
+    [
+        ((), "did not answer one request within 1 s"),
+        ((b"",), "did not answer one request: "),
+    ],
 )
 def test_a_server_without_an_answer(answers: tuple[bytes, ...], said: str) -> None:
     with serving(*answers) as url, pytest.raises(KeepaliveError, match=said):

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from ansible_collections.keepalive.fastapi.plugins.module_utils.benchmark_run import (
+    Arm,
+    Load,
     benchmark,
     figures,
     is_steady,
+    take_turns,
     warm_up,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
@@ -50,8 +53,9 @@ def alike(_plan: WrkPlan) -> int:
 
 
 def measured(wrk: Wrk, warmup_max_s: int = 0) -> Dict[str, Any]:
+    load = Load(PLAN, app_pid=1)
     return benchmark(
-        PLAN, wrk, alike, warmup_max_s=warmup_max_s, proc=Path("/proc"), app_pid=1
+        load, wrk, alike, warmup_max_s=warmup_max_s, proc=Path("/proc")
     )
 
 
@@ -111,17 +115,56 @@ def test_an_invalid_measurement_still_has_its_numbers() -> None:
     assert result["cycle_time_ms"] is None
 
 
-def test_a_run_that_could_not_be_made_is_invalid() -> None:
-    def refuse(_plan: WrkPlan) -> WrkRun:
-        raise KeepaliveError("wrk ended with status 1: unable to connect")
+def refuse(_plan: WrkPlan) -> WrkRun:
+    raise KeepaliveError("wrk ended with status 1: unable to connect")
 
-    result = benchmark(
-        PLAN, refuse, alike, warmup_max_s=0, proc=Path("/proc"), app_pid=0
-    )
+
+def test_a_run_that_could_not_be_made_is_invalid() -> None:
+    result = benchmark(Load(PLAN), refuse, alike, warmup_max_s=0, proc=Path("/proc"))
     assert result == {
         "valid": False,
         "invalid_reasons": ["wrk ended with status 1: unable to connect"],
     }
+
+
+def arm(measure: Callable[[WrkPlan], WrkRun]) -> Arm:
+    return Arm(Load(PLAN), measure, Path("/proc"))
+
+
+def test_arms_take_turns_and_every_other_round_goes_backwards() -> None:
+    arms = {"off": arm(Wrk(*[GOOD] * 3)), "on": arm(Wrk(*[GOOD] * 3))}
+    runs = take_turns(arms, rounds=3, first_round=3)
+    assert [(run["round"], run["arm"]) for run in runs] == [
+        *((3, "on"), (3, "off")),
+        *((4, "off"), (4, "on")),
+        *((5, "on"), (5, "off")),
+    ]
+    assert all(run["valid"] for run in runs)
+
+
+def test_a_warm_up_is_told_with_every_run_and_makes_none_invalid() -> None:
+    warmed = arm(Wrk(*map(run_at, (10, 20, 40)), GOOD))
+    warmed.prepare(alike, 3)
+    run = warmed.run()
+    assert run["valid"]
+    assert run["warmup_steady"] is False
+    assert run["warmup_rates_per_s"] == [10, 20, 40]
+
+
+def test_an_arm_that_does_not_answer_leaves_the_others_alone() -> None:
+    def refuse_to_answer(_plan: WrkPlan) -> int:
+        raise KeepaliveError("http://127.0.0.1:9100/ answers with status 307")
+
+    broken, sound = arm(refuse), arm(Wrk(GOOD))
+    broken.prepare(refuse_to_answer, 0)
+    sound.prepare(alike, 0)
+    first, second = take_turns({"a": broken, "b": sound}, rounds=1, first_round=0)
+    assert first["invalid_reasons"] == ["http://127.0.0.1:9100/ answers with status 307"]
+    assert second["valid"]
+
+
+def test_a_generator_that_fails_makes_the_run_invalid() -> None:
+    assert "unable to connect" in arm(refuse).run()["invalid_reasons"][0]
 
 
 def test_cycle_time_holds_what_latency_leaves_out() -> None:

@@ -13,7 +13,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.paired import (
     effect,
-    run_order,
 )
 
 BASE = [100.0] * 8
@@ -29,11 +28,6 @@ def verdicts(ratio: float, noise: float, comparisons: int = 400) -> Counter[str]
         other = [1000 * ratio * each * exp(dice.gauss(0, noise)) for each in drift]
         found[effect(base, other).verdict] += 1
     return found
-
-
-def test_arms_take_turns_in_being_first() -> None:
-    assert run_order(("off", "on"), 3) == [["off", "on"], ["on", "off"], ["off", "on"]]
-    assert run_order(("a", "b", "c"), 2) == [["a", "b", "c"], ["c", "b", "a"]]
 
 
 def test_a_published_example() -> None:
