@@ -9,6 +9,7 @@ all answers were that one, which costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -56,18 +57,9 @@ def ask(request: Request) -> Answer:
 
     Raises KeepaliveError if no whole answer comes within ``timeout_s`` of silence.
     """
-    connection = _connection(request)
-    target = urlsplit(request.url)
-    path = target.path or "/"
     try:
-        connection.request(
-            request.method,
-            "{0}?{1}".format(path, target.query) if target.query else path,
-            request.body.encode("utf-8") or None,
-            dict(request.headers),
-        )
-        response = connection.getresponse()
-        body = response.read()
+        with contextlib.closing(_connection(request)) as connection:
+            return _exchange(connection, request)
     except socket.timeout:
         raise KeepaliveError(
             "{0} did not answer one request within {1} s".format(
@@ -78,8 +70,19 @@ def ask(request: Request) -> Answer:
         raise KeepaliveError(
             "{0} did not answer one request: {1!r}".format(request.url, error)
         ) from error
-    finally:
-        connection.close()
+
+
+def _exchange(connection: http.client.HTTPConnection, request: Request) -> Answer:
+    target = urlsplit(request.url)
+    path = target.path or "/"
+    connection.request(
+        request.method,
+        "{0}?{1}".format(path, target.query) if target.query else path,
+        request.body.encode("utf-8") or None,
+        dict(request.headers),
+    )
+    response = connection.getresponse()
+    body = response.read()
     return Answer(
         response.status,
         _wire_bytes(response, len(body)),

@@ -12,24 +12,26 @@ benchmark's alone.
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass, field
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_routes import (
+    KEEPALIVE_BY_DEFAULT,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_tree import (
     Directive,
     dump,
+    parse,
     walk,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.reuse import (
     CONNECTION_HEADER,
 )
 
-# From here on upstream connections are kept unless `keepalive 0` says otherwise,
-# which older ones refuse (CHANGES of nginx 1.29.7).
-KEPT_BY_DEFAULT = (1, 29, 7)
 _POOL_DIRECTIVES = (
     "keepalive",
     "keepalive_requests",
@@ -38,7 +40,7 @@ _POOL_DIRECTIVES = (
 )
 SHARED = ("main", "events", "http")
 CONTEXTS = (*SHARED, "upstream", "server", "location")
-_OFF_VARIABLE = "$keepalive_connection_off"
+_NAME = re.compile(r"[a-z0-9_]+\Z")
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -48,9 +50,9 @@ class Arm:
     """One arm: what differs from the service as it is, and where it listens.
 
     ``upstream_pool`` is nginx's ``keepalive``, 0 for a connection a request; None
-    leaves what is in force. ``settings`` are directives by context; a value of None
-    takes the directive away. ``socket`` is where an application of the arm's own
-    listens, if it has one.
+    leaves what is in force. ``settings`` are directives by context, each of which
+    replaces all of its name there; a list gives several, None takes them away.
+    ``socket`` is where an application of the arm's own listens, if it has one.
     """
 
     name: str
@@ -77,10 +79,6 @@ class Service:
     nginx_version: Tuple[int, ...]
 
 
-def version_numbers(version: str) -> Tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-
-
 def render(service: Service, arms: Sequence[Arm], folder: str, status_port: int) -> str:
     """Return the configuration of an nginx that serves the arms, as text.
 
@@ -88,8 +86,13 @@ def render(service: Service, arms: Sequence[Arm], folder: str, status_port: int)
     counters are at /status on ``status_port``. Raises KeepaliveError if the
     service has no site that proxies to it.
     """
-    main = [copy.deepcopy(each) for each in service.tree]
-    main = [each for each in main if each.name not in ("pid", "error_log", "daemon")]
+    # Other blocks, as stream, would listen where the live nginx does.
+    main = [
+        copy.deepcopy(each)
+        for each in service.tree
+        if each.name not in ("pid", "error_log", "daemon")
+        and (each.block is None or each.name in ("events", "http"))
+    ]
     main.insert(0, Directive(["pid", "{0}/nginx.pid".format(folder)]))
     main.insert(0, Directive(["error_log", "{0}/error.log".format(folder)]))
     http = _block(main, "http")
@@ -105,7 +108,7 @@ def render(service: Service, arms: Sequence[Arm], folder: str, status_port: int)
     _apply(main, arms[0].settings.get("main", {}))
     _apply(http, arms[0].settings.get("http", {}))
     _apply(_block(main, "events"), arms[0].settings.get("events", {}))
-    _redirect_logs(main, folder)
+    _redirect_files(main, folder)
     return dump(main)
 
 
@@ -129,7 +132,17 @@ def _site(service: Service, arm: Arm) -> List[Directive]:
     options = ["ssl"] if arm.tls else []
     listen = ["listen", "{0}:{1}".format(arm.address, arm.port), *options]
     block.insert(0, Directive(listen))
+    if arm.tls and not server.children("ssl_certificate"):
+        raise KeepaliveError(
+            "arm {0}: {1} has no certificate; deploy the service with TLS, or choose "
+            "a study without".format(arm.name, service.site)
+        )
     if upstream is None:
+        if arm.socket or arm.upstream_pool is not None:
+            raise KeepaliveError(
+                "arm {0}: {1} proxies straight to a socket, which no pool belongs to; "
+                "an upstream block is needed".format(arm.name, service.site)
+            )
         return [server]
     name = "arm_{0}".format(arm.port)
     for _blocks, each in walk(block):
@@ -177,16 +190,22 @@ def _set_pool(
     block = upstream.block or []
     if pool:
         _apply(block, {"keepalive": pool})
+        _set_connection(service, server, "$keepalive_connection", '""')
         return
     block[:] = [each for each in block if each.name not in _POOL_DIRECTIVES]
-    if service.nginx_version >= KEPT_BY_DEFAULT:
+    if service.nginx_version >= KEEPALIVE_BY_DEFAULT:
         block.append(Directive(["keepalive", "0"]))
-    known = {each.words[1] for _b, each in walk(service.tree) if len(each.words) > 1}
-    known |= {each.words[-1] for _b, each in walk(service.tree) if each.name == "map"}
-    closes = _OFF_VARIABLE if _OFF_VARIABLE in known else "close"
+    _set_connection(service, server, "$keepalive_connection_off", "close")
+
+
+def _set_connection(
+    service: Service, server: Directive, variable: str, value: str
+) -> None:
+    """Set the header that keeps or closes, by the role's own map if it is there."""
+    maps = {each.words[-1] for _b, each in walk(service.tree) if each.name == "map"}
     for _blocks, each in walk([server]):
         if each.name == "proxy_set_header" and each.args[0].lower() == "connection":
-            each.words[2] = closes
+            each.words[2] = variable if variable in maps else value
 
 
 def _apply_inside(arm: Arm, upstream: Directive, server: Directive) -> None:
@@ -197,18 +216,36 @@ def _apply_inside(arm: Arm, upstream: Directive, server: Directive) -> None:
 
 
 def _apply(block: List[Directive], settings: Mapping[str, object]) -> None:
-    """Replace directives by name; ``keepalive`` must come last but for its kin."""
+    """Replace directives by name. Raises KeepaliveError for what is not one each."""
     for name, value in settings.items():
+        values = value if isinstance(value, list) else [value]
         block[:] = [each for each in block if each.name != name]
-        if value is not None:
-            block.append(Directive([name, str(value)]))
+        block.extend(_directive(name, each) for each in values if each is not None)
 
 
-def _redirect_logs(main: Sequence[Directive], folder: str) -> None:
-    """Let access logs cost what they do, but not go among the service's own."""
-    for _blocks, each in walk(main):
+def _directive(name: str, value: object) -> Directive:
+    """Return one simple directive, and never more than that."""
+    switch = "on" if value else "off"
+    text = switch if isinstance(value, bool) else str(value)
+    found = parse("{0} {1};".format(name, text))
+    simple = len(found) == 1 and found[0].block is None and found[0].words[:1] == [name]
+    if not _NAME.match(name) or not simple or not isinstance(value, (bool, int, str)):
+        raise KeepaliveError(
+            "arms: settings has {0}: {1!r}; a directive has a name of a-z, 0-9 and _ "
+            "and a text, a number or a switch as its value".format(name, value)
+        )
+    return found[0]
+
+
+def _redirect_files(main: Sequence[Directive], folder: str) -> None:
+    """Let logs and caches cost what they do, but not be the live nginx's own."""
+    for number, (_blocks, each) in enumerate(walk(main)):
         if each.name == "access_log" and each.args[:1] != ["off"]:
             each.words[1] = "{0}/access.log".format(folder)
+        elif each.name == "error_log":
+            each.words[1] = "{0}/error.log".format(folder)
+        elif each.name.endswith("_cache_path"):
+            each.words[1] = "{0}/cache-{1}".format(folder, number)
 
 
 def _status_server(address: str, port: int) -> Directive:

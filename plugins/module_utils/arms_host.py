@@ -18,13 +18,19 @@ import time
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.arms import (
+    CONTEXTS,
     Arm,
     Service,
     render,
-    version_numbers,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_app import (
+    app_command,
+    app_properties,
+    check_gunicorn,
+    read_unit,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_page import (
     GUNICORN,
@@ -33,7 +39,13 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_page import
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config import (
+    installed_version,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_tree import load
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_values import (
+    parse_version,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     Runner,
     checked,
@@ -42,9 +54,11 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     Layout,
     live_slot,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
 
 UNIT = "keepalive-benchmark"
 FOLDER = Path("/var/cache") / UNIT
+_OURS = re.compile(UNIT + r"-(app|nginx)-[0-9]+\.service")
 _START_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 # The arms' ports come first, those of the counters after so many.
@@ -53,7 +67,7 @@ _MOST_ARMS = 64
 
 @dataclass(frozen=True)
 class Wanted:
-    """One arm as the task asks for it.
+    """One arm as the task asks for it. Raises KeepaliveError for what it cannot be.
 
     ``kind`` is site (the service's nginx site), page (the configuration of the
     original page) or direct (the application on a TCP port, without nginx).
@@ -63,10 +77,34 @@ class Wanted:
 
     name: str
     kind: str
-    upstream_pool: Any
-    tls: bool
-    settings: Mapping[str, Mapping[str, object]]
+    upstream_pool: Optional[int] = None
+    tls: bool = False
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     gunicorn: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_gunicorn(self.gunicorn)
+        if self.kind != "site" and (
+            self.upstream_pool is not None or self.tls or self.settings
+        ):
+            raise KeepaliveError(
+                "arms: {0} is of kind {1}, which takes no upstream_pool, tls or "
+                "settings".format(self.name, self.kind)
+            )
+        if self.upstream_pool is not None and self.upstream_pool < 0:
+            raise KeepaliveError("arms: upstream_pool of {0} is below 0".format(self))
+        for context, directives in self.settings.items():
+            if context not in CONTEXTS or not isinstance(directives, dict):
+                raise KeepaliveError(
+                    "arms: settings of {0} has {1}; it takes dictionaries of "
+                    "directives by context, which are {2}".format(
+                        self.name, context, ", ".join(CONTEXTS)
+                    )
+                )
+
+    @property
+    def own_app(self) -> bool:
+        return self.kind != "site" or bool(self.gunicorn)
 
 
 @dataclass(frozen=True)
@@ -76,12 +114,12 @@ class Unit:
     name: str
     argv: List[str]
     properties: List[str]
-    port: int
+    listens: str
     config: str = ""
 
 
 class Arms:
-    """The arms of one service on this host."""
+    """The arms of one service on this host. Raises KeepaliveError if it has none."""
 
     def __init__(
         self, layout: Layout, nginx: str, run: Runner, address: str = "127.0.0.1"
@@ -90,9 +128,13 @@ class Arms:
         self._address = address
         self._nginx = nginx
         self._run = run
+        self._slot = live_slot(layout) or ""
 
     def plan(self, wanted: Sequence[Wanted], first_port: int) -> List[Dict[str, Any]]:
-        """Return where each arm is to be found, in the order given."""
+        """Return where each arm is to be found, in the order given.
+
+        Raises KeepaliveError for arms that could not be started.
+        """
         if not 1 <= len(wanted) <= _MOST_ARMS:
             raise KeepaliveError(
                 "arms: there are {0}; give 1 to {1}".format(len(wanted), _MOST_ARMS)
@@ -100,54 +142,86 @@ class Arms:
         names = [each.name for each in wanted]
         if len(set(names)) != len(names):
             raise KeepaliveError("arms: a name stands twice; name each arm once")
-        return [
+        if not self._slot:
+            raise KeepaliveError(
+                "{0} has no live slot on this host; deploy it first".format(
+                    self._layout.name
+                )
+            )
+        placed = [
             self._place(each, first_port + number) for number, each in enumerate(wanted)
         ]
+        self._units(self._service(), wanted, placed)
+        return placed
 
     def _place(self, each: Wanted, port: int) -> Dict[str, Any]:
-        own_app = each.kind != "site" or bool(each.gunicorn)
-        live = live_slot(self._layout) or ""
-        unit = "{0}-app-{1}.service".format(UNIT, port)
+        unit = "{0}-app-{1}".format(UNIT, port)
         if each.kind == "direct":
             app = "{0}:{1}".format(self._address, port)
-        elif own_app:
-            app = "unix:/run/{0}-app-{1}/app.sock".format(UNIT, port)
+        elif each.own_app:
+            app = "unix:/run/{0}/app.sock".format(unit)
         else:
             app = "unix:{0}".format(self._layout.live_link)
+        live = self._layout.service_unit(self._slot)
+        scheme = "https" if each.tls else "http"
         return {
             "name": each.name,
             "port": port,
-            "url": "{0}://{1}:{2}".format(
-                "https" if each.tls else "http", self._address, port
-            ),
+            "url": "{0}://{1}:{2}".format(scheme, self._address, port),
             "app_socket": app,
-            "app_unit": unit if own_app else self._layout.service_unit(live),
-            "own_app": own_app,
+            "app_unit": unit + ".service" if each.own_app else live,
+            "nginx_status_url": "",
         }
 
     def start(
         self, wanted: Sequence[Wanted], first_port: int, lifetime_s: int
     ) -> Dict[str, Any]:
         """Start all arms; on failure none is left. Raises KeepaliveError."""
-        self.stop()
         placed = self.plan(wanted, first_port)
+        self.stop()
         try:
             service = self._service()
-            units = list(self._apps(wanted, placed))
-            nginx, status = self._nginxes(service, wanted, placed)
-            for unit in (*units, *nginx):
+            for unit in self._units(service, wanted, placed):
                 self._start(unit, lifetime_s)
         except BaseException:
             self.stop()
             raise
-        for each in placed:
-            each["nginx_status_url"] = status.get(each["name"], "")
         return {"arms": placed, "conditions": self._conditions(service)}
+
+    def running(self) -> List[str]:
+        """Return the units of any benchmark on this host."""
+        out = checked(
+            self._run,
+            ["systemctl", "list-units", "--all", "--plain", "--no-legend", UNIT + "-*"],
+            "cannot list the units of earlier benchmarks",
+        )
+        names = [line.split()[0] for line in out.splitlines() if line.strip()]
+        return [name for name in names if _OURS.fullmatch(name)]
+
+    def stop(self) -> bool:
+        """Stop the arms of any benchmark; tell whether there was one."""
+        units = self.running()
+        if units:
+            Systemd(self._run).act("stop", units)
+        left = FOLDER.exists()
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        return bool(units) or left
+
+    def _service(self) -> Service:
+        dump = checked(
+            self._run, [self._nginx, "-T"], "nginx does not accept what is in force"
+        )
+        version = installed_version(self._nginx, self._run) or ""
+        return Service(
+            load(dump),
+            str(self._layout.site),
+            str(self._layout.live_link),
+            parse_version(version),
+        )
 
     def _conditions(self, service: Service) -> Dict[str, Any]:
         """Return what the figures depend on."""
-        live = live_slot(self._layout) or ""
-        folder = self._layout.config_dir / live
+        folder = self._layout.config_dir / self._slot
         config = (folder / "gunicorn.conf.py").read_text(encoding="utf-8")
         system = Path("/etc/os-release").read_text(encoding="utf-8")
         return {
@@ -160,149 +234,89 @@ class Arms:
             "app_worker_class": _value(config, "worker_class"),
         }
 
-    def stop(self) -> bool:
-        """Stop every arm of any benchmark; tell whether there was one."""
-        pattern = "{0}-*.service".format(UNIT)
-        out = checked(
-            self._run,
-            ["systemctl", "list-units", "--all", "--plain", "--no-legend", pattern],
-            "cannot list the units of earlier benchmarks",
-        )
-        units = [line.split()[0] for line in out.splitlines() if line.strip()]
-        if units:
-            checked(
-                self._run,
-                ["systemctl", "stop", "--", *units],
-                "cannot stop the arms of an earlier benchmark",
-            )
-        left = FOLDER.exists()
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        return bool(units) or left
-
-    def _version(self) -> str:
-        _status, out, err = self._run([self._nginx, "-v"])
-        return (err or out).partition("nginx/")[2].split()[0]
-
-    def _service(self) -> Service:
-        dump = checked(
-            self._run, [self._nginx, "-T"], "nginx does not accept what is in force"
-        )
-        return Service(
-            load(dump),
-            str(self._layout.site),
-            str(self._layout.live_link),
-            version_numbers(self._version()),
-        )
+    def _units(
+        self,
+        service: Service,
+        wanted: Sequence[Wanted],
+        placed: Sequence[Dict[str, Any]],
+    ) -> List[Unit]:
+        """Return all that is to run; give each arm the address of its counters."""
+        return [
+            *self._apps(wanted, placed),
+            *self._nginxes(service, wanted, placed),
+        ]
 
     def _apps(
         self, wanted: Sequence[Wanted], placed: Sequence[Mapping[str, Any]]
     ) -> Iterator[Unit]:
-        live = live_slot(self._layout)
-        if live is None:
-            raise KeepaliveError(
-                "{0} has no live slot on this host; deploy it first".format(
-                    self._layout.name
-                )
-            )
-        folder = self._layout.config_dir / live
-        release = (folder / "release").read_text(encoding="utf-8").strip()
-        python = self._layout.releases_dir / release / "venv/bin/python"
+        path = self._layout.files(self._slot)["service_unit"][0]
+        live = read_unit(path.read_text(encoding="utf-8"), self._slot)
         for each, place in zip(wanted, placed):
-            if not place["own_app"]:
-                continue
-            options = {**(GUNICORN if each.kind == "page" else {}), **each.gunicorn}
-            flags = [
-                word
-                for name, value in options.items()
-                for word in ("--" + name, str(value))
-            ]
-            name = place["app_unit"][: -len(".service")]
-            yield Unit(
-                name,
-                [
-                    *(str(python), "-m", "gunicorn", "--config"),
-                    *(str(folder / "gunicorn.conf.py"), "--umask", "7"),
-                    *("--bind", place["app_socket"], *flags),
-                ],
-                [
-                    "User={0}".format(self._user()),
-                    "Group={0}".format(self._nginx_user()),
-                    "RuntimeDirectory={0}".format(name),
-                    "EnvironmentFile={0}".format(folder / "environment"),
-                    "TimeoutStopSec=10",
-                    "KillMode=mixed",
-                ],
-                place["port"] if each.kind == "direct" else 0,
-            )
+            if each.own_app:
+                page = GUNICORN if each.kind == "page" else {}
+                options = {**page, **each.gunicorn}
+                name = place["app_unit"][: -len(".service")]
+                yield Unit(
+                    name,
+                    app_command(live, place["app_socket"], options),
+                    app_properties(live, self._nginx_group(), name),
+                    place["app_socket"],
+                )
 
-    def _user(self) -> str:
-        unit = self._layout.service_unit(live_slot(self._layout) or "")
-        out = checked(
-            self._run,
-            ["systemctl", "show", "--property=User", "--value", "--", unit],
-            "cannot read the user of {0}".format(unit),
-        )
-        return out.strip()
-
-    def _nginx_user(self) -> str:
+    def _nginx_group(self) -> str:
         return self._layout.live_link.resolve().group()
 
     def _nginxes(
         self,
         service: Service,
         wanted: Sequence[Wanted],
-        placed: Sequence[Mapping[str, Any]],
-    ) -> Tuple[List[Unit], Dict[str, str]]:
-        """Return the nginx processes, and the counters' address for each arm."""
-        arms = [
-            (each.kind, _arm(each, place, self._address))
+        placed: Sequence[Dict[str, Any]],
+    ) -> Iterator[Unit]:
+        """Yield nginx processes: a page's arm is alone, others share if they can."""
+        arms = {
+            each.name: _arm(each, place, self._address)
             for each, place in zip(wanted, placed)
             if each.kind != "direct"
-        ]
-        # A page's arm is alone in its nginx; the others share one where they can.
-        key = [
-            (kind, arm.name if kind == "page" else arm.shared_settings)
-            for kind, arm in arms
-        ]
-        order = sorted(range(len(arms)), key=key.__getitem__)
-        units, status = [], {}
-        for number, (_key, group) in enumerate(groupby(order, key.__getitem__)):
-            members = [arms[index] for index in group]
-            port = placed[0]["port"] + _MOST_ARMS + number
-            units.append(self._nginx_unit(service, members, number, port))
-            for _kind, arm in members:
-                status[arm.name] = "http://{0}:{1}/status".format(self._address, port)
-        return units, status
+        }
+        kinds = {each.name: each.kind for each in wanted}
 
-    def _nginx_unit(
-        self,
-        service: Service,
-        members: Sequence[Tuple[str, Arm]],
-        number: int,
-        status_port: int,
-    ) -> Unit:
-        name = "{0}-nginx-{1}".format(UNIT, number)
-        folder = str(FOLDER / str(number))
-        kind, first = members[0]
-        if kind == "page":
-            text = render_page(first, self._nginx_user(), folder, status_port)
-        else:
-            text = render(service, [arm for _kind, arm in members], folder, status_port)
+        def key(name: str) -> Tuple[str, str]:
+            page = kinds[name] == "page"
+            return kinds[name], name if page else arms[name].shared_settings
+
+        for number, (_key, names) in enumerate(groupby(sorted(arms, key=key), key)):
+            members = list(names)
+            port = placed[0]["port"] + _MOST_ARMS + number
+            for place in placed:
+                if place["name"] in members:
+                    place["nginx_status_url"] = "http://{0}:{1}/status".format(
+                        self._address, port
+                    )
+            folder = str(FOLDER / str(number))
+            chosen = [arms[name] for name in members]
+            if kinds[members[0]] == "page":
+                text = render_page(chosen[0], self._nginx_group(), folder, port)
+            else:
+                text = render(service, chosen, folder, port)
+            yield self._nginx_unit(number, folder, port, text)
+
+    def _nginx_unit(self, number: int, folder: str, port: int, text: str) -> Unit:
         config = "{0}/nginx.conf".format(folder)
         return Unit(
-            name,
+            "{0}-nginx-{1}".format(UNIT, number),
             [self._nginx, "-c", config, "-g", "daemon off;"],
             ["ExecStopPost=/bin/rm -rf {0}".format(folder), "KillMode=mixed"],
-            status_port,
+            "{0}:{1}".format(self._address, port),
             text,
         )
 
     def _start(self, unit: Unit, lifetime_s: int) -> None:
-        if unit.port:
-            _refuse_taken(self._address, unit.port)
+        _refuse_taken(unit.listens)
         if unit.config:
             path = Path(unit.argv[2])
-            path.parent.mkdir(parents=True, exist_ok=True)
+            # It may hold what the live configuration keeps from others.
+            path.parent.mkdir(mode=0o700, parents=True)
+            path.touch(mode=0o600)
             path.write_text(unit.config, encoding="utf-8")
         properties = ["RuntimeMaxSec={0}".format(lifetime_s), *unit.properties]
         checked(
@@ -314,22 +328,21 @@ class Arms:
             ],
             "cannot start {0}".format(unit.name),
         )
-        if unit.port:
-            self._wait(unit)
+        self._wait(unit)
 
     def _wait(self, unit: Unit) -> None:
-        give_up = time.monotonic() + _START_TIMEOUT_S
+        systemd, give_up = Systemd(self._run), time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < give_up:
-            with socket.socket() as client:
-                if client.connect_ex((self._address, unit.port)) == 0:
-                    return
+            if _listens(unit.listens):
+                return
+            if not systemd.is_active(unit.name + ".service"):
+                break
             time.sleep(_POLL_S)
-        _status, out, _err = self._run(
-            ["journalctl", "--unit=" + unit.name, "--lines=20", "--output=cat"]
-        )
         raise KeepaliveError(
-            "{0} does not listen on port {1}. Its log:\n{2}".format(
-                unit.name, unit.port, out.strip()
+            "{0} does not listen on {1}. Its log:\n{2}".format(
+                unit.name,
+                unit.listens,
+                systemd.journal_since(unit.name + ".service", ""),
             )
         )
 
@@ -348,17 +361,30 @@ def _arm(each: Wanted, place: Mapping[str, Any], address: str) -> Arm:
         upstream_pool=each.upstream_pool,
         tls=each.tls,
         settings=each.settings,
-        socket=place["app_socket"] if place["own_app"] else "",
+        socket=place["app_socket"] if each.own_app else "",
     )
 
 
-def _refuse_taken(address: str, port: int) -> None:
+def _listens(target: str) -> bool:
+    """Tell whether somebody accepts connections at unix:/path or host:port."""
+    if target.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(target[len("unix:") :]) == 0
+    host, _colon, port = target.rpartition(":")
+    with socket.socket() as client:
+        return client.connect_ex((host, int(port))) == 0
+
+
+def _refuse_taken(target: str) -> None:
+    if target.startswith("unix:"):
+        return
+    host, _colon, port = target.rpartition(":")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((address, port))
+            probe.bind((host, int(port)))
         except OSError as error:
             raise KeepaliveError(
-                "cannot listen on {0}:{1}: {2}; choose another address or "
-                "first_port".format(address, port, error)
+                "cannot listen on {0}: {1}; choose another address or "
+                "first_port".format(target, error)
             ) from error

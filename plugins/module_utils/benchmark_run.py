@@ -116,7 +116,7 @@ def observe(load: Load, measure: Measure, proc: Path) -> Dict[str, Any]:
         meter = CpuMeter(proc, load.app_pid)
         run = measure(load.plan)
         cpu = meter.read()
-    told, reasons = witness.testify(load.plan, run.requests_per_s)
+    told, reasons = witness.testify(load.plan, run)
     reasons = doubts(load.plan, run) + reasons
     return {
         "valid": not reasons,
@@ -159,7 +159,7 @@ class Arm:
         self._load = load
         self._measure = measure
         self._proc = proc
-        self._said: Dict[str, Any] = {}
+        self._said: Dict[str, Any] = {"warmup_steady": None, "warmup_rates_per_s": []}
         self._failure = ""
 
     def prepare(self, ask: Ask, warmup_max_s: int) -> None:
@@ -181,11 +181,14 @@ class Arm:
     def run(self) -> Dict[str, Any]:
         """Measure once; return the figures, or why there are none."""
         if self._failure:
-            return {"valid": False, "invalid_reasons": [self._failure]}
+            return self._nothing(self._failure)
         try:
             return {**observe(self._load, self._measure, self._proc), **self._said}
         except KeepaliveError as error:
-            return {"valid": False, "invalid_reasons": [str(error)]}
+            return self._nothing(str(error))
+
+    def _nothing(self, why: str) -> Dict[str, Any]:
+        return {**self._said, "valid": False, "invalid_reasons": [why], "reuse": None}
 
 
 def take_turns(

@@ -158,10 +158,11 @@ def sampled_per_request(
     At least what was seen was opened. A connection that lives shorter than the
     interval is seen with the probability of its lifetime to the interval; how long
     new ones live is seen too, and it is no shorter than a request at the
-    application, for which the generator's cycle stands. None when nothing was seen.
+    application, for which the generator's cycle stands. None after less than two
+    looks, or without requests.
     """
     looks = len(samples) - 1
-    if looks < 1 or not any(samples) or not requests_per_s:
+    if looks < 1 or not requests_per_s:
         return None
     new = [after - before for before, after in zip(samples, samples[1:])]
     opened = sum(len(each) for each in new)
@@ -194,8 +195,14 @@ class Reuse:
 
     @property
     def agree(self) -> Optional[bool]:
-        """Tell whether both witnesses can be right; None with one alone."""
+        """Tell whether both witnesses can be right.
+
+        None with one alone, or when the kernel's allows a new connection for each
+        request as well as none.
+        """
         if self.kernel is None:
+            return None
+        if self.kernel.low <= KEPT_AT_MOST and self.kernel.high >= 1 - NEW_TOLERANCE:
             return None
         slack = NEW_TOLERANCE + self.fill / self.requests
         low, high = self.kernel.low - slack, self.kernel.high + slack
@@ -213,7 +220,14 @@ class Reuse:
     def doubts(self, hop: str, expected: str) -> List[str]:
         """Return why the hop is not as ``expected``: kept, new or any."""
         told = "{0:.4f} connections to {1} per request".format(self.per_request, hop)
-        if self.kernel and not self.agree:
+        if expected != "any" and self.kept and self.new:
+            return [
+                "{0} requests are too few to tell whether connections to {1} are kept "
+                "alive; measure for longer or with fewer connections".format(
+                    self.requests, hop
+                )
+            ]
+        if self.kernel and self.agree is False:
             return [
                 "the witnesses disagree: nginx counted {0}, the kernel {1:.4f} to "
                 "{2:.4f} (other traffic on the host, perhaps)".format(

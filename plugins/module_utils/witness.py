@@ -9,13 +9,16 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, FrozenSet, Iterator, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils import reuse
 from ansible_collections.keepalive.fastapi.plugins.module_utils.answers import (
     ask_status,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.wrk import WrkPlan
+from ansible_collections.keepalive.fastapi.plugins.module_utils.wrk import (
+    WrkPlan,
+    WrkRun,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class Witnesses:
     nginx_status_url: str = ""
     app_socket: str = ""
     expect_upstream: str = "any"
+
+
+_NAMES = {"client": "nginx", "upstream": "the app"}
 
 
 class Witness:
@@ -61,43 +67,61 @@ class Witness:
     def _passive_opens(self) -> int:
         return reuse.passive_opens((self._proc / "net" / "snmp").read_text())
 
-    def testify(self, plan: WrkPlan, rate_per_s: float) -> Tuple[Any, List[str]]:
+    def testify(self, plan: WrkPlan, run: WrkRun) -> Tuple[Any, List[str]]:
         """Return both hops' reuse, and why it is not what was expected."""
-        if not self._before or not self._after:
-            return None, []
         app = self._given.app_socket
-        sampled = reuse.sampled_per_request(self._samples, rate_per_s, plan.connections)
-        # Clients that come anew meet any of nginx's workers, each with its own pool.
-        workers = 1 if plan.keepalive else os.cpu_count() or 1
-        hops = {
-            "client": reuse.client_reuse(
-                self._before,
-                self._after,
-                connections=plan.connections,
-                app_is_tcp=bool(app) and not app.startswith("unix:"),
-            ),
-            "upstream": reuse.upstream_reuse(
-                self._before,
-                self._after,
-                sampled,
-                fill=plan.connections * workers,
-            ),
-        }
+        if not self._before or not self._after:
+            return (self._alone(plan, run) if app else None), []
         expected = {
             "client": "kept" if plan.keepalive else "new",
             "upstream": self._given.expect_upstream,
         }
+        hops = self._hops(plan, run, self._before, self._after)
         told = {name: hop and hop.as_result() for name, hop in hops.items()}
-        names = {"client": "nginx", "upstream": "the app"}
         reasons = [
             reason
             for name, hop in hops.items()
             if hop
-            for reason in hop.doubts(names[name], expected[name])
+            for reason in hop.doubts(_NAMES[name], expected[name])
         ]
-        if app and sampled is None:
+        if app and hops["upstream"] and hops["upstream"].kernel is None:
             reasons.append(
-                "app_socket: no connection to {0} was seen during the run, so nothing "
-                "but nginx tells of reuse".format(app)
+                "app_socket: the run was too short to look at the connections of "
+                "{0} twice, so nothing but nginx tells of reuse".format(app)
             )
         return told, reasons
+
+    def _hops(
+        self,
+        plan: WrkPlan,
+        run: WrkRun,
+        before: reuse.Snapshot,
+        after: reuse.Snapshot,
+    ) -> Dict[str, Optional[reuse.Reuse]]:
+        app = self._given.app_socket
+        sampled = reuse.sampled_per_request(
+            self._samples, run.requests_per_s, plan.connections
+        )
+        # Clients that come anew meet any of nginx's workers, each with its own pool.
+        workers = 1 if plan.keepalive else os.cpu_count() or 1
+        return {
+            "client": reuse.client_reuse(
+                before,
+                after,
+                connections=plan.connections,
+                app_is_tcp=bool(app) and not app.startswith("unix:"),
+            ),
+            "upstream": reuse.upstream_reuse(
+                before, after, sampled, fill=plan.connections * workers
+            ),
+        }
+
+    def _alone(self, plan: WrkPlan, run: WrkRun) -> Optional[Dict[str, Any]]:
+        """Return what the kernel tells of clients of an application without nginx."""
+        sampled = reuse.sampled_per_request(
+            self._samples, run.requests_per_s, plan.connections
+        )
+        if sampled is None:
+            return None
+        told = reuse.Reuse(max(1, run.requests), 0, sampled, 0).as_result()
+        return {"client": {**told, "nginx": None, "agree": None}, "upstream": None}

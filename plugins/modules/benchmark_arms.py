@@ -57,13 +57,19 @@ options:
       settings:
         description:
           - Directives to set, by context (V(main), V(events), V(http), V(upstream),
-            V(server), V(location)) and name. Null takes a directive away.
+            V(server), V(location)) and name. Each replaces all directives of its
+            name in
+            that context; a list gives several, null takes them away.
         type: dict
         default: {}
       gunicorn:
         description:
-          - Options of Gunicorn's command line, for example C(workers), that differ from
-            the live slot's. With any, the arm has an application of its own.
+          - Options of Gunicorn that differ from the live slot's - C(backlog),
+            C(graceful-timeout), C(keep-alive), C(log-level), C(max-requests),
+            C(max-requests-jitter), C(threads), C(timeout), C(worker-class),
+            C(worker-connections) and C(workers). With any, the arm has an
+            application of
+            its own, in a unit with the live slot's sandbox and environment.
         type: dict
         default: {}
   address:
@@ -83,7 +89,9 @@ options:
     default: 3600
 attributes:
   check_mode:
-    description: Returns where the arms would be and starts nothing.
+    description: >-
+      Refuses what could not be started, returns where the arms would be, and starts
+      nothing.
     support: full
   diff_mode:
     description: Has nothing to show.
@@ -141,8 +149,9 @@ conditions:
   sample: {cores: 2, nginx_version: 1.26.3, app_workers: 2}
 """
 
+import typing as t
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keepalive.fastapi.plugins.module_utils.arms import CONTEXTS
 from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_host import (
     Arms,
     Wanted,
@@ -158,7 +167,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import Layout
 
-_ARM = {
+_ARM: t.Dict[str, t.Dict[str, t.Any]] = {
     "name": {"type": "str", "required": True},
     "kind": {"type": "str", "choices": ["site", "page", "direct"], "default": "site"},
     "upstream_pool": {"type": "int"},
@@ -166,7 +175,7 @@ _ARM = {
     "settings": {"type": "dict", "default": {}},
     "gunicorn": {"type": "dict", "default": {}},
 }
-_OPTIONS = {
+_OPTIONS: t.Dict[str, t.Dict[str, t.Any]] = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "arms": {"type": "list", "elements": "dict", "options": _ARM, "default": []},
@@ -176,16 +185,15 @@ _OPTIONS = {
 }
 
 
-def wanted(given: dict) -> Wanted:
-    """Return one arm of the task. Raises KeepaliveError for an unknown context."""
-    unknown = [name for name in given["settings"] if name not in CONTEXTS]
-    if unknown:
-        raise KeepaliveError(
-            "arms: settings of {0} has {1}; contexts are {2}".format(
-                given["name"], ", ".join(map(str, unknown)), ", ".join(CONTEXTS)
-            )
-        )
-    return Wanted(**given)
+def serve(arms: Arms, given: t.Dict[str, t.Any], *, check: bool) -> t.Dict[str, t.Any]:
+    """Do what the task asks; return the result. Raises KeepaliveError."""
+    if given["state"] == "absent":
+        return {"changed": bool(arms.running()) if check else arms.stop()}
+    wanted = [Wanted(**each) for each in given["arms"]]
+    if check:
+        return {"changed": True, "arms": arms.plan(wanted, given["first_port"])}
+    started = arms.start(wanted, given["first_port"], given["lifetime_s"])
+    return {"changed": True, **started}
 
 
 def main() -> None:
@@ -197,15 +205,10 @@ def main() -> None:
     try:
         run = module_runner(module.run_command)
         arms = Arms(Layout(given["name"]), nginx, run, given["address"])
-        if given["state"] == "absent":
-            module.exit_json(changed=not module.check_mode and arms.stop())
-        asked = [wanted(each) for each in given["arms"]]
-        if module.check_mode:
-            module.exit_json(changed=True, arms=arms.plan(asked, given["first_port"]))
-        started = arms.start(asked, given["first_port"], given["lifetime_s"])
+        result = serve(arms, given, check=module.check_mode)
     except (KeepaliveError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=True, **started)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

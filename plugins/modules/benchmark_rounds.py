@@ -78,7 +78,8 @@ options:
       nginx_status_url:
         description:
           - A page of C(stub_status) with C(add_header X-Connection $connection), from
-            which nginx's count of accepted and opened connections is taken. Nothing else
+            which nginx's count of accepted and opened connections is taken. Nothing
+            else
             may use that nginx meanwhile. Without it RV(reuse) is null.
         type: str
         default: ""
@@ -91,8 +92,9 @@ options:
         default: ""
       expect_upstream:
         description: >-
-          What nginx shall do with connections to the application - keep them alive, open
-          a new one for each request, or either. Anything else makes the run invalid.
+          What nginx shall do with connections to the application - keep them alive,
+          open a new one for each request, or either. Anything else makes the run
+          invalid.
         type: str
         choices: [kept, new, any]
         default: any
@@ -167,18 +169,18 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keepalive.fastapi.plugins.module_utils.load_options import (
-    LOAD_OPTIONS,
-    answer_length,
-    load_of,
-    plan_of,
-)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.benchmark_run import (
     Arm,
     take_turns,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.load_options import (
+    LOAD_OPTIONS,
+    answer_length,
+    load_of,
+    plan_of,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,

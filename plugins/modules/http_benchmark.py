@@ -275,17 +275,17 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keepalive.fastapi.plugins.module_utils.load_options import (
-    LOAD_OPTIONS,
-    answer_length,
-    load_of,
-    plan_of,
-)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.benchmark_run import (
     benchmark,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.load_options import (
+    LOAD_OPTIONS,
+    answer_length,
+    load_of,
+    plan_of,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.probe import (
     check_certificate,

@@ -15,7 +15,8 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.paired import (
 )
 
 # What an arm asks of the generator; the rest of it is for the module benchmark_arms.
-_ASKED = ("keepalive", "expect_upstream", "path", "connections")
+_ASKED = ("keepalive", "expect_upstream", "path")
+_LEAST_ARMS = 2
 _REQUEST = {
     "method": "GET",
     "body": "",
@@ -48,26 +49,11 @@ def plan(
     of which the first is the base). Each is made for every request and number of
     connections. Raises KeepaliveError for what cannot be compared.
     """
+    _refuse(study, requests, connections, pairs)
     arms = {arm["name"]: arm for arm in study["arms"]}
-    _refuse(study, arms, requests, connections, pairs)
     cases = list(_cases(study, arms, requests, connections))
-    blocks = [
-        {
-            "case": case["name"],
-            "first_round": first,
-            "rounds": min(BLOCK_ROUNDS, pairs - first),
-            "loads": [_load(case, arms[name]) for name in case["arms"]],
-        }
-        for case in cases
-        for first in range(0, pairs, BLOCK_ROUNDS)
-    ]
-    # Cases that differ in name only are warm when one of them is.
-    warm_ups: List[Dict[str, Any]] = []
-    for case in cases:
-        for name in case["arms"]:
-            load = _load(case, arms[name])
-            if load not in warm_ups:
-                warm_ups.append(load)
+    blocks = list(_blocks(cases, arms, pairs))
+    warm_ups = _warm_ups(cases, arms)
     measured = sum(len(case["arms"]) for case in cases) * pairs
     return {
         "arms": [_served(arm) for arm in arms.values()],
@@ -83,9 +69,32 @@ def plan(
     }
 
 
+def _blocks(
+    cases: Sequence[Mapping[str, Any]], arms: Mapping[str, Any], pairs: int
+) -> Iterator[Dict[str, Any]]:
+    for case in cases:
+        for first in range(0, pairs, BLOCK_ROUNDS):
+            yield {
+                "case": case["name"],
+                "first_round": first,
+                "rounds": min(BLOCK_ROUNDS, pairs - first),
+                "loads": [_load(case, arms[name]) for name in case["arms"]],
+            }
+
+
+def _warm_ups(
+    cases: Sequence[Mapping[str, Any]], arms: Mapping[str, Any]
+) -> List[Dict[str, Any]]:
+    """Return each load once: cases that differ in name only are warm with one."""
+    found: List[Dict[str, Any]] = []
+    for case in cases:
+        loads = (_load(case, arms[name]) for name in case["arms"])
+        found.extend(load for load in loads if load not in found)
+    return found
+
+
 def _refuse(
     study: Study,
-    arms: Mapping[str, Any],
     requests: Sequence[Mapping[str, Any]],
     connections: Sequence[int],
     pairs: int,
@@ -95,21 +104,44 @@ def _refuse(
             "keepalive_benchmark_pairs is {0}; fewer than {1} pairs give no interval "
             "worth the name".format(pairs, LEAST_PAIRS)
         )
-    if len(arms) != len(study["arms"]) or len(arms) < 2:  # noqa: PLR2004
+    if not connections or min(connections) < 1:
+        raise KeepaliveError(
+            "keepalive_benchmark_connections is {0}; give numbers of at least 1".format(
+                list(connections)
+            )
+        )
+    _refuse_arms(study)
+    _refuse_requests(requests)
+
+
+def _refuse_arms(study: Study) -> None:
+    names = [arm.get("name") for arm in study["arms"]]
+    if len(names) < _LEAST_ARMS or len(set(names)) < len(names) or None in names:
         raise KeepaliveError(
             "keepalive_benchmark_arms: give at least two arms, each with a name of its "
             "own"
         )
-    if not requests or not connections or min(connections) < 1:
+    for arm in study["arms"]:
+        path = arm.get("path", "/")
+        if not str(path).startswith("/"):
+            raise KeepaliveError(
+                "keepalive_benchmark_arms: path {0!r} of {1} does not begin with "
+                "'/'".format(path, arm["name"])
+            )
+
+
+def _refuse_requests(requests: Sequence[Mapping[str, Any]]) -> None:
+    names = [request.get("name") for request in requests]
+    if not names or len(set(names)) < len(names) or None in names:
         raise KeepaliveError(
-            "keepalive_benchmark_requests and keepalive_benchmark_connections must "
-            "each have an entry, and connections be at least 1"
+            "keepalive_benchmark_requests: give at least one request, each with a name "
+            "of its own"
         )
     for request in requests:
-        if not {"name", "path"} <= set(request):
+        if not str(request.get("path", "")).startswith("/"):
             raise KeepaliveError(
-                "keepalive_benchmark_requests: each needs a name and a path; {0!r} "
-                "lacks one".format(dict(request))
+                "keepalive_benchmark_requests: {0!r} has no path that begins with "
+                "'/'".format(request["name"])
             )
 
 
@@ -170,12 +202,11 @@ def options(
     that is not ``local`` can ask neither the kernel nor the unit.
     """
     arm = next(each for each in served if each["name"] == load["name"])
-    here = {"app_unit": arm["app_unit"], "app_socket": arm["app_socket"]}
+    here = {name: arm[name] for name in ("app_unit", "app_socket", "nginx_status_url")}
     return {
         **{name: value for name, value in load.items() if name != "path"},
         "url": arm["url"] + load["path"],
         "headers": {"Host": host, **load["headers"]},
-        "nginx_status_url": arm["nginx_status_url"],
         **(here if local else {}),
         **common,
     }
@@ -198,7 +229,7 @@ def collect(
         loads = {load["name"]: load for load in result["__block"]["loads"]}
         for run in result["runs"]:
             told = {**run, "case": result["__block"]["case"]}
-            told["position"] = len(runs) + 1
+            told["position"] = len(runs)
             told["wrk_version"] = result["wrk_version"]
             if not local:
                 load = loads[run["arm"]]
@@ -211,3 +242,5 @@ def _prove(run: Dict[str, Any], proof: Mapping[str, Any]) -> None:
     run["invalid_reasons"] = [*run["invalid_reasons"], *proof["invalid_reasons"]]
     run["valid"] = not run["invalid_reasons"]
     run["reuse"] = proof.get("reuse")
+    # Another nginx, if any, is what runs beside the generator.
+    run["cpu_nginx_s"] = None

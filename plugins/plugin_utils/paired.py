@@ -13,6 +13,7 @@ that it is as likely to favour one arm as the other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, log
 from statistics import median
 from typing import List, Sequence
@@ -70,6 +71,7 @@ def effect(
     return Effect(exp(median(means)), low, high, confidence, len(ratios), verdict)
 
 
+@lru_cache(maxsize=None)
 def _critical_rank_sum(number: int, alpha: float) -> int:
     """Return the largest signed-rank sum that the test rejects.
 
@@ -80,13 +82,21 @@ def _critical_rank_sum(number: int, alpha: float) -> int:
             "scipy is missing on the controller; install it beside ansible "
             "(pip install scipy)"
         )
-    for rank_sum in range(number * (number + 1) // 4, -1, -1):
-        values = _with_negative_rank_sum(number, rank_sum)
+    # The p-value grows with the rank sum, so the last one that is rejected is found
+    # by halving.
+    low, high = -1, number * (number + 1) // 4
+    while low < high:
+        middle = (low + high + 1) // 2
+        values = _with_negative_rank_sum(number, middle)
         if wilcoxon(values, method="exact").pvalue <= alpha:
-            return rank_sum
-    raise KeepaliveError(
-        "{0} pairs are too few for a confidence of {1}".format(number, 1 - alpha)
-    )
+            low = middle
+        else:
+            high = middle - 1
+    if low < 0:
+        raise KeepaliveError(
+            "{0} pairs are too few for a confidence of {1}".format(number, 1 - alpha)
+        )
+    return low
 
 
 def _with_negative_rank_sum(number: int, rank_sum: int) -> List[int]:

@@ -14,7 +14,9 @@ EVERY_S = 10.0
 
 
 @contextlib.contextmanager
-def telling_time(say: Callable[[int], None], every_s: float = EVERY_S) -> Iterator[None]:
+def telling_time(
+    say: Callable[[int], None], every_s: float = EVERY_S
+) -> Iterator[None]:
     """Call ``say`` with the seconds that have passed, each ``every_s`` seconds."""
     ended, begun = threading.Event(), time.monotonic()
 

@@ -31,6 +31,8 @@ HOP_NAMES = {"client": "client to nginx", "upstream": "nginx to app"}
 _TWO_ARMS = 2
 _DIGITS = 3
 _WHOLE_FROM = 10_000
+# From so many comparisons on, some differ by chance.
+_MANY = 5
 _ONLY_RATIOS = (
     "Only the effect counts, for it compares runs next to each other; requests/s "
     "themselves drift, and are not those of another day."
@@ -243,7 +245,28 @@ def cautions(result: Result) -> List[str]:
             "Each host is compared with itself; the fleet's latencies are of all "
             "requests together."
         )
-    return said + _generator_caution(result) + _witness_caution(result)
+    return (
+        said
+        + _chance_caution(result)
+        + _generator_caution(result)
+        + _witness_caution(result)
+    )
+
+
+def _chance_caution(result: Result) -> List[str]:
+    """Tell how many verdicts chance alone would give among many."""
+    comparisons = [
+        each for host in result["hosts"].values() for each in host["comparisons"]
+    ]
+    if len(comparisons) < _MANY:
+        return []
+    confidence = comparisons[0]["confidence"]
+    return [
+        "{0} comparisons: were there no effect anywhere, about {1:.1f} of them would "
+        "still be called better or worse.".format(
+            len(comparisons), len(comparisons) * (1 - confidence)
+        )
+    ]
 
 
 def _generator_caution(result: Result) -> List[str]:
@@ -252,7 +275,8 @@ def _generator_caution(result: Result) -> List[str]:
     for run in result["runs"]:
         for consumer in spent:
             spent[consumer] += run["cpu_{0}_s".format(consumer)] or 0.0
-    if not spent["generator"]:
+    # Of a generator elsewhere neither nginx nor the app is told.
+    if not spent["generator"] or not (spent["nginx"] or spent["app"]):
         return []
     share = ""
     if spent["nginx"] and spent["app"]:

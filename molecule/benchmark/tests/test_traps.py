@@ -122,7 +122,7 @@ def test_a_sabotaged_site_is_caught(
     got = run_module(
         name,
         "http_benchmark",
-        **SMALL,
+        **{**SMALL, "connections": 20},
         url=arm["url"] + "/health",
         headers={"Host": "measured.test"},
         nginx_status_url=arm["nginx_status_url"],

@@ -13,7 +13,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.arms import (
     Arm,
     Service,
     render,
-    version_numbers,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_page import (
     render_page,
@@ -34,7 +33,9 @@ SITE = "/etc/nginx/conf.d/demo.conf"
 
 def service(version: str = "1.26.3") -> Service:
     tree = load(DUMP.read_text(encoding="utf-8"))
-    return Service(tree, SITE, "/run/demo/live.sock", version_numbers(version))
+    return Service(
+        tree, SITE, "/run/demo/live.sock", tuple(map(int, version.split(".")))
+    )
 
 
 def rendered(*arms: Arm, version: str = "1.26.3") -> List[Directive]:
@@ -81,14 +82,34 @@ def test_an_arm_without_keepalive(version: str, pool: List[List[str]]) -> None:
 
 
 def test_arms_differ_in_what_they_say() -> None:
-    settings: Dict[str, Any] = {"server": {"gzip": "off"}, "upstream": {"zone": None}}
+    settings: Dict[str, Any] = {"server": {"gzip": False}, "upstream": {"zone": None}}
     tree = rendered(
         Arm("8", 8001, upstream_pool=8), Arm("plain", 8002, settings=settings)
     )
-    assert values(tree, "upstream", "keepalive") == [["128"], ["8"]] or values(
-        tree, "upstream", "keepalive"
-    ) == [["8"], ["128"]]
+    assert sorted(values(tree, "upstream", "keepalive")) == [["128"], ["8"]]
     assert values(tree, "server", "gzip") == [["off"]]
+
+
+def test_a_setting_may_have_several_directives() -> None:
+    headers = ["X-A 1", 'X-B "two words"']
+    tree = rendered(Arm("on", 8001, settings={"server": {"add_header": headers}}))
+    assert values(tree, "server", "add_header") == [["X-A", "1"], ["X-B", "two words"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gzip", "on; location /etc { alias /etc/; }"),
+        ("gzip", "on; gzip_vary on"),
+        ("gzip on; gzip_vary", "on"),
+        ("location", "/x {}"),
+        ("gzip", {"on": 1}),
+    ],
+)
+def test_a_setting_is_one_directive(name: str, value: object) -> None:
+    settings: Dict[str, Any] = {"server": {name: value}}
+    with pytest.raises(KeepaliveError, match="a directive has a name"):
+        rendered(Arm("x", 8001, settings=settings))
 
 
 def test_an_arm_with_tls_and_one_without() -> None:
@@ -110,6 +131,43 @@ def test_a_site_straight_to_the_socket_is_measured_as_it_is() -> None:
     found = Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
     tree = parse(render(found, [Arm("on", 8001)], "/var/cache/b", 9000))
     assert ["http://unix:/run/demo/live.sock"] in values(tree, "location", "proxy_pass")
+
+
+def test_a_pool_has_no_place_there() -> None:
+    text = DUMP.read_text(encoding="utf-8").replace(
+        "proxy_pass http://keepalive_demo;",
+        "proxy_pass http://unix:/run/demo/live.sock;",
+    )
+    found = Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
+    with pytest.raises(KeepaliveError, match="an upstream block is needed"):
+        render(found, [Arm("8", 8001, upstream_pool=8)], "/var/cache/b", 9000)
+
+
+def test_a_pool_keeps_alive_what_the_service_closes() -> None:
+    text = DUMP.read_text(encoding="utf-8")
+    text = text.replace("Connection $keepalive_connection;", "Connection close;")
+    found = Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
+    tree = parse(render(found, [Arm("8", 8001, upstream_pool=8)], "/b", 9000))
+    assert ["Connection", "$keepalive_connection"] in values(
+        tree, "server", "proxy_set_header"
+    )
+
+
+def test_tls_needs_a_certificate() -> None:
+    text = DUMP.read_text(encoding="utf-8").replace("ssl_certificate ", "#")
+    found = Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
+    with pytest.raises(KeepaliveError, match="has no certificate"):
+        render(found, [Arm("tls", 8001, tls=True)], "/b", 9000)
+
+
+def test_what_else_the_live_nginx_serves_is_left_out() -> None:
+    text = DUMP.read_text(encoding="utf-8")
+    stream = "stream {\n server { listen 5432; }\n}\n"
+    header, newline, rest = text.partition("\n")
+    found = Service(
+        load(header + newline + stream + rest), SITE, "/run/demo/live.sock", (1, 26, 3)
+    )
+    assert "5432" not in render(found, [Arm("on", 8001)], "/b", 9000)
 
 
 def test_a_host_without_the_service() -> None:

@@ -54,9 +54,7 @@ def alike(_plan: WrkPlan) -> int:
 
 def measured(wrk: Wrk, warmup_max_s: int = 0) -> Dict[str, Any]:
     load = Load(PLAN, app_pid=1)
-    return benchmark(
-        load, wrk, alike, warmup_max_s=warmup_max_s, proc=Path("/proc")
-    )
+    return benchmark(load, wrk, alike, warmup_max_s=warmup_max_s, proc=Path("/proc"))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +157,9 @@ def test_an_arm_that_does_not_answer_leaves_the_others_alone() -> None:
     broken.prepare(refuse_to_answer, 0)
     sound.prepare(alike, 0)
     first, second = take_turns({"a": broken, "b": sound}, rounds=1, first_round=0)
-    assert first["invalid_reasons"] == ["http://127.0.0.1:9100/ answers with status 307"]
+    assert first["invalid_reasons"] == [
+        "http://127.0.0.1:9100/ answers with status 307"
+    ]
     assert second["valid"]
 
 

@@ -129,8 +129,21 @@ def test_samples_contradict_a_wrong_count(sampled: float, counted: float) -> Non
 
 
 def test_too_little_to_see() -> None:
-    assert sampled_per_request([], 8000, 100) is None
-    assert sampled_per_request([frozenset(), frozenset()], 8000, 100) is None
+    assert sampled_per_request([frozenset("a")], 8000, 100) is None
+    assert sampled_per_request([frozenset(), frozenset()], 0, 100) is None
+
+
+def test_a_kernel_that_could_say_anything_agrees_with_nobody() -> None:
+    found = sampled_per_request([frozenset(), frozenset()], 8000, 1)
+    assert found
+    assert Reuse(2000, 2000, found, 0).agree is None
+
+
+def test_too_few_requests_to_tell() -> None:
+    short = Reuse(90, 90, None, 100)
+    assert "90 requests are too few" in short.doubts("the app", "kept")[0]
+    assert "90 requests are too few" in short.doubts("the app", "new")[0]
+    assert short.doubts("the app", "any") == []
 
 
 @pytest.mark.parametrize(

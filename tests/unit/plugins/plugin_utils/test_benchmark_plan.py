@@ -95,9 +95,16 @@ def test_cases_that_differ_in_name_only_are_warmed_up_once() -> None:
         ({"pairs": 7}, "keepalive_benchmark_pairs is 7"),
         ({"study": {**STUDY, "arms": STUDY["arms"][:1]}}, "at least two arms"),
         ({"study": {**STUDY, "arms": STUDY["arms"][:1] * 2}}, "name of its own"),
-        ({"requests": []}, "must each have an entry"),
+        ({"requests": []}, "at least one request"),
+        ({"requests": REQUESTS[:1] * 2}, "with a name of its own"),
+        ({"connections": []}, "give numbers of at least 1"),
         ({"connections": [0]}, "at least 1"),
-        ({"requests": [{"name": "x"}]}, "each needs a name and a path"),
+        ({"requests": [{"name": "x"}]}, "'x' has no path that begins"),
+        ({"requests": [{"name": "x", "path": "y"}]}, "'x' has no path that begins"),
+        (
+            {"study": {**STUDY, "arms": [{"name": "a", "path": "x"}, {"name": "b"}]}},
+            "path 'x' of a does not begin",
+        ),
     ],
 )
 def test_what_cannot_be_compared(changes: Dict[str, Any], said: str) -> None:
@@ -122,6 +129,7 @@ def test_a_load_goes_to_its_arm(local: bool) -> None:
     assert got["headers"] == {"Host": "x.test"}
     assert (got["name"], got["threads"]) == ("off", 2)
     assert ("app_socket" in got) == local
+    assert ("nginx_status_url" in got) == local
 
 
 def results(**run: Any) -> Dict[str, Any]:
@@ -134,7 +142,7 @@ def results(**run: Any) -> Dict[str, Any]:
 def test_results_become_runs() -> None:
     first, second = collect([results(), results(round=1)], [], local=True)
     assert first["case"] == "sync, 100 connections"
-    assert [first["position"], second["position"]] == [1, 2]
+    assert [first["position"], second["position"]] == [0, 1]
     assert second["wrk_version"] == "4.1.0"
 
 
@@ -144,9 +152,7 @@ def test_a_witness_on_the_host_speaks_for_a_generator_elsewhere() -> None:
         "invalid_reasons": ["connections are not kept alive"],
         "reuse": {"upstream": {"nginx": 1.0}},
     }
-    warm_ups = [
-        {"runs": [said], "__load": load} for load in planned()["warm_ups"]
-    ]
+    warm_ups = [{"runs": [said], "__load": load} for load in planned()["warm_ups"]]
     (got,) = collect([results(reuse=None)], warm_ups, local=False)
     assert got["invalid_reasons"] == ["connections are not kept alive"]
     assert got["valid"] is False
