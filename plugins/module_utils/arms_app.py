@@ -31,7 +31,6 @@ GUNICORN_OPTIONS: Dict[str, type] = {
 _LEFT_OUT = frozenset(
     (
         "ExecStart",
-        "Group",
         "NotifyAccess",
         "Restart",
         "RestartSec",
@@ -90,20 +89,30 @@ def check_gunicorn(options: Mapping[str, object]) -> None:
             )
 
 
-def app_command(unit: LiveUnit, bind: str, options: Mapping[str, object]) -> List[str]:
-    """Return the live slot's command line with the arm's socket and options."""
+def app_command(unit: LiveUnit, options: Mapping[str, object]) -> List[str]:
+    """Return the live slot's command line with the arm's options."""
     flags = [word for name, value in options.items() for word in ("--" + name, value)]
-    return [*unit.command, "--umask", "7", "--bind", bind, *map(str, flags)]
+    return [*unit.command, *map(str, flags)]
 
 
-def app_properties(unit: LiveUnit, group: str, runtime_directory: str) -> List[str]:
-    """Return the properties of the transient unit: its sandbox is the live slot's."""
+def app_properties(unit: LiveUnit, name: str) -> List[str]:
+    """Return the properties of the transient unit: its sandbox is the live slot's.
+
+    It takes its socket along when it ends, which systemd holds as it does the live
+    slot's: the sandbox keeps Gunicorn from making one.
+    """
     kept = [each for each in unit.settings if each.partition("=")[0] not in _LEFT_OUT]
+    stop = "ExecStopPost=+/bin/systemctl --no-block stop {0}.socket".format(name)
+    return [*kept, stop, "TimeoutStopSec=10"]
+
+
+def socket_properties(target: str, group: str, backlog: object) -> List[str]:
+    """Return the properties of its socket, at unix:/path or host:port."""
+    path = target.removeprefix("unix:")
     return [
-        *kept,
-        # nginx reaches the socket by group, as it does the live slot's.
-        "Group={0}".format(group),
-        "RuntimeDirectory={0}".format(runtime_directory),
-        "RuntimeDirectoryMode=0750",
-        "TimeoutStopSec=10",
+        "ListenStream={0}".format(path),
+        "SocketGroup={0}".format(group),
+        "SocketMode=0660",
+        "Backlog={0}".format(backlog),
+        "RemoveOnStop=yes",
     ]

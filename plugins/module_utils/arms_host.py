@@ -20,6 +20,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.keepalive.fastapi.plugins.module_utils.answers import (
+    Request,
+    ask,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.arms import (
     CONTEXTS,
     Arm,
@@ -31,6 +35,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_app import 
     app_properties,
     check_gunicorn,
     read_unit,
+    socket_properties,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_page import (
     GUNICORN,
@@ -46,6 +51,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_tree impor
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_values import (
     parse_version,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.probe import (
+    Probe,
+    ask_socket,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     Runner,
     checked,
@@ -58,7 +67,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import S
 
 UNIT = "keepalive-benchmark"
 FOLDER = Path("/var/cache") / UNIT
-_OURS = re.compile(UNIT + r"-(app|nginx)-[0-9]+\.service")
+_OURS = re.compile(UNIT + r"-(app|nginx)-[0-9]+\.(service|socket)")
 _START_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 # The arms' ports come first, those of the counters after so many.
@@ -116,6 +125,7 @@ class Unit:
     properties: List[str]
     listens: str
     config: str = ""
+    socket_properties: Sequence[str] = ()
 
 
 class Arms:
@@ -254,13 +264,16 @@ class Arms:
         for each, place in zip(wanted, placed):
             if each.own_app:
                 page = GUNICORN if each.kind == "page" else {}
-                options = {**page, **each.gunicorn}
+                options = {"backlog": 2048, **page, **each.gunicorn}
                 name = place["app_unit"][: -len(".service")]
                 yield Unit(
                     name,
-                    app_command(live, place["app_socket"], options),
-                    app_properties(live, self._nginx_group(), name),
+                    app_command(live, options),
+                    app_properties(live, name),
                     place["app_socket"],
+                    socket_properties=socket_properties(
+                        place["app_socket"], self._nginx_group(), options["backlog"]
+                    ),
                 )
 
     def _nginx_group(self) -> str:
@@ -319,32 +332,30 @@ class Arms:
             path.touch(mode=0o600)
             path.write_text(unit.config, encoding="utf-8")
         properties = ["RuntimeMaxSec={0}".format(lifetime_s), *unit.properties]
+        systemd = Systemd(self._run)
+        cursor = systemd.journal_cursor()
         checked(
             self._run,
             [
                 *("systemd-run", "--quiet", "--collect", "--unit=" + unit.name),
                 *("--property=" + each for each in properties),
+                *("--socket-property=" + each for each in unit.socket_properties),
                 *("--", *unit.argv),
             ],
             "cannot start {0}".format(unit.name),
         )
-        self._wait(unit)
-
-    def _wait(self, unit: Unit) -> None:
-        systemd, give_up = Systemd(self._run), time.monotonic() + _START_TIMEOUT_S
-        while time.monotonic() < give_up:
-            if _listens(unit.listens):
-                return
-            if not systemd.is_active(unit.name + ".service"):
-                break
+        give_up = time.monotonic() + _START_TIMEOUT_S
+        while not _serves(unit):
+            if time.monotonic() > give_up:
+                raise KeepaliveError(
+                    "{0} does not answer on {1} after {2:.0f} s. Its log:\n{3}".format(
+                        unit.name,
+                        unit.listens,
+                        _START_TIMEOUT_S,
+                        systemd.journal_since(unit.name + ".service", cursor),
+                    )
+                )
             time.sleep(_POLL_S)
-        raise KeepaliveError(
-            "{0} does not listen on {1}. Its log:\n{2}".format(
-                unit.name,
-                unit.listens,
-                systemd.journal_since(unit.name + ".service", ""),
-            )
-        )
 
 
 def _value(text: str, name: str) -> str:
@@ -365,14 +376,19 @@ def _arm(each: Wanted, place: Mapping[str, Any], address: str) -> Arm:
     )
 
 
-def _listens(target: str) -> bool:
-    """Tell whether somebody accepts connections at unix:/path or host:port."""
-    if target.startswith("unix:"):
-        with socket.socket(socket.AF_UNIX) as client:
-            return client.connect_ex(target[len("unix:") :]) == 0
-    host, _colon, port = target.rpartition(":")
-    with socket.socket() as client:
-        return client.connect_ex((host, int(port))) == 0
+def _serves(unit: Unit) -> bool:
+    """Tell whether a unit answers; an application's socket alone is there at once."""
+    if unit.listens.startswith("unix:"):
+        probe = Probe("/", 0, "localhost", "http")
+        said = ask_socket(unit.listens[len("unix:") :], probe, _START_TIMEOUT_S)
+        return said.startswith("status")
+    try:
+        ask(
+            Request("http://{0}/".format(unit.listens), "GET", {}, "", _START_TIMEOUT_S)
+        )
+    except KeepaliveError:
+        return False
+    return True
 
 
 def _refuse_taken(target: str) -> None:

@@ -198,8 +198,12 @@ def take_turns(
 
     Every other round goes backwards, so that a drift favours no arm. A host's speed
     changes within seconds, so what is to be compared must be a second apart.
+
+    One run before the first is thrown away: what started this, on the controller or
+    here, may still be busy, and would always hold back the arm that begins.
     """
     names = list(arms)
+    arms[names[0]].run()
     return [
         {"arm": name, "round": number, **arms[name].run()}
         for number in range(first_round, first_round + rounds)

@@ -196,16 +196,19 @@ def serve(arms: Arms, given: t.Dict[str, t.Any], *, check: bool) -> t.Dict[str, 
     return {"changed": True, **started}
 
 
-def main() -> None:
-    module = AnsibleModule(argument_spec=_OPTIONS, supports_check_mode=True)
-    given = module.params
+def arms_of(module: AnsibleModule) -> Arms:
+    """Return the host's arms. Raises KeepaliveError without nginx."""
     nginx = find_nginx("nginx")
     if nginx is None:
-        module.fail_json(msg="nginx is not installed on this host; deploy a service")
+        raise KeepaliveError("nginx is not installed on this host; deploy a service")
+    run = module_runner(module.run_command)
+    return Arms(Layout(module.params["name"]), nginx, run, module.params["address"])
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=_OPTIONS, supports_check_mode=True)
     try:
-        run = module_runner(module.run_command)
-        arms = Arms(Layout(given["name"]), nginx, run, given["address"])
-        result = serve(arms, given, check=module.check_mode)
+        result = serve(arms_of(module), module.params, check=module.check_mode)
     except (KeepaliveError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -62,6 +62,10 @@ options:
         description: Whether requests share connections, or each has one of its own.
         type: bool
         default: true
+      cpus:
+        description: Processors that wrk runs on, as C(taskset --cpu-list) takes them.
+        type: str
+        default: ""
       app_unit:
         description: The systemd service whose CPU time is that of the application.
         type: str
@@ -80,7 +84,7 @@ options:
           - A page of C(stub_status) with C(add_header X-Connection $connection), from
             which nginx's count of accepted and opened connections is taken. Nothing
             else
-            may use that nginx meanwhile. Without it RV(reuse) is null.
+            may use that nginx meanwhile. Without it C(reuse) is null.
         type: str
         default: ""
       app_socket:
@@ -165,6 +169,7 @@ wrk_version:
 """
 
 import typing as t
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -212,9 +217,8 @@ def run(module: AnsibleModule, wrk: str) -> t.List[t.Dict[str, t.Any]]:
             lambda plan: measure(plan, wrk, execute, Path(gettempdir())),
             Path("/proc"),
         )
-        every = options["every_status"]
         arm.prepare(
-            lambda plan, every=every: answer_length(plan, every_status=every),
+            partial(answer_length, every_status=options["every_status"]),
             given["warmup_max_s"],
         )
         arms[options["name"]] = arm

@@ -27,7 +27,7 @@ _REQUEST = {
 # between tasks does not count.
 BLOCK_ROUNDS = 5
 # A task of Ansible, and what is done beside the load of a run.
-_TASK_S = 1.5
+_TASK_S = 2.5
 _RUN_S = 0.1
 # A warm-up needs three seconds at least, and a second is measured after it.
 _WARM_UP_S = 5

@@ -69,7 +69,7 @@ def test_answers_that_are_alike_and_answers_that_are_not() -> None:
 
 def test_another_status_is_refused_before_any_load() -> None:
     refused = pytest.raises(KeepaliveError, match="status 307 instead of 200; no load")
-    with serving(OK, MOVED, OK) as url, refused:
+    with refused, serving(OK, MOVED, OK) as url:
         ask_expecting(request(url), 200)
 
 

@@ -11,6 +11,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_app import 
     app_properties,
     check_gunicorn,
     read_unit,
+    socket_properties,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_host import Wanted
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
@@ -38,15 +39,14 @@ WantedBy=multi-user.target
 
 def test_the_live_slots_command_with_what_differs() -> None:
     unit = read_unit(UNIT, "blue")
-    assert app_command(unit, "127.0.0.1:8000", {"workers": 4}) == [
+    assert app_command(unit, {"workers": 4}) == [
         *("/srv/demo/releases/1/venv/bin/python", "-m", "gunicorn"),
-        *("--config", "/etc/demo/blue/g.py", "--umask", "7"),
-        *("--bind", "127.0.0.1:8000", "--workers", "4"),
+        *("--config", "/etc/demo/blue/g.py", "--workers", "4"),
     ]
 
 
 def test_the_sandbox_is_the_live_slots() -> None:
-    got = app_properties(read_unit(UNIT, "blue"), "www-data", "x")
+    got = app_properties(read_unit(UNIT, "blue"), "x")
     assert got[:5] == [
         "User=demo",
         "EnvironmentFile=/etc/demo/blue/environment",
@@ -54,8 +54,21 @@ def test_the_sandbox_is_the_live_slots() -> None:
         "SystemCallFilter=@system-service",
         "SystemCallFilter=~@privileged",
     ]
-    assert "Group=www-data" in got
+    assert "ExecStopPost=+/bin/systemctl --no-block stop x.socket" in got
     assert not [each for each in got if each.startswith(("Type", "Restart"))]
+
+
+def test_its_socket_is_for_nginx_alone() -> None:
+    got = socket_properties("unix:/run/x/app.sock", "www-data", 64)
+    assert got[:4] == [
+        "ListenStream=/run/x/app.sock",
+        "SocketGroup=www-data",
+        "SocketMode=0660",
+        "Backlog=64",
+    ]
+    assert (
+        socket_properties("127.0.0.1:8000", "x", 1)[0] == "ListenStream=127.0.0.1:8000"
+    )
 
 
 def test_a_unit_that_starts_nothing() -> None:

@@ -130,7 +130,8 @@ def arm(measure: Callable[[WrkPlan], WrkRun]) -> Arm:
 
 
 def test_arms_take_turns_and_every_other_round_goes_backwards() -> None:
-    arms = {"off": arm(Wrk(*[GOOD] * 3)), "on": arm(Wrk(*[GOOD] * 3))}
+    thrown_away = Wrk(HUNG, *[GOOD] * 3)
+    arms = {"off": arm(thrown_away), "on": arm(Wrk(*[GOOD] * 3))}
     runs = take_turns(arms, rounds=3, first_round=3)
     assert [(run["round"], run["arm"]) for run in runs] == [
         *((3, "on"), (3, "off")),
@@ -153,7 +154,7 @@ def test_an_arm_that_does_not_answer_leaves_the_others_alone() -> None:
     def refuse_to_answer(_plan: WrkPlan) -> int:
         raise KeepaliveError("http://127.0.0.1:9100/ answers with status 307")
 
-    broken, sound = arm(refuse), arm(Wrk(GOOD))
+    broken, sound = arm(refuse), arm(Wrk(GOOD, GOOD))
     broken.prepare(refuse_to_answer, 0)
     sound.prepare(alike, 0)
     first, second = take_turns({"a": broken, "b": sound}, rounds=1, first_round=0)

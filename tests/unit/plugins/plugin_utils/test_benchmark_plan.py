@@ -30,15 +30,13 @@ REQUESTS = [
 
 
 def planned(**changes: Any) -> Dict[str, Any]:
-    asked: Dict[str, Any] = {
-        "study": STUDY,
-        "requests": REQUESTS,
-        "connections": [100],
-        "pairs": 8,
-        "duration_s": 5,
-        **changes,
-    }
-    return plan(asked.pop("study"), asked.pop("requests"), **asked)
+    return plan(
+        changes.get("study", STUDY),
+        changes.get("requests", REQUESTS),
+        connections=changes.get("connections", [100]),
+        pairs=changes.get("pairs", 8),
+        duration_s=5,
+    )
 
 
 def test_rounds_are_made_in_blocks() -> None:
