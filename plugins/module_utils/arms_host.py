@@ -145,6 +145,12 @@ class Arms:
 
         Raises KeepaliveError for arms that could not be started.
         """
+        return self._prepare(wanted, first_port)[1]
+
+    def _prepare(
+        self, wanted: Sequence[Wanted], first_port: int
+    ) -> Tuple[Service, List[Dict[str, Any]], List[Unit]]:
+        """Return the service, where each arm will be, and all that is to run."""
         if not 1 <= len(wanted) <= _MOST_ARMS:
             raise KeepaliveError(
                 "arms: there are {0}; give 1 to {1}".format(len(wanted), _MOST_ARMS)
@@ -161,8 +167,8 @@ class Arms:
         placed = [
             self._place(each, first_port + number) for number, each in enumerate(wanted)
         ]
-        self._units(self._service(), wanted, placed)
-        return placed
+        service = self._service()
+        return service, placed, self._units(service, wanted, placed)
 
     def _place(self, each: Wanted, port: int) -> Dict[str, Any]:
         unit = "{0}-app-{1}".format(UNIT, port)
@@ -187,11 +193,10 @@ class Arms:
         self, wanted: Sequence[Wanted], first_port: int, lifetime_s: int
     ) -> Dict[str, Any]:
         """Start all arms; on failure none is left. Raises KeepaliveError."""
-        placed = self.plan(wanted, first_port)
+        service, placed, units = self._prepare(wanted, first_port)
         self.stop()
         try:
-            service = self._service()
-            for unit in self._units(service, wanted, placed):
+            for unit in units:
                 self._start(unit, lifetime_s)
         except BaseException:
             self.stop()

@@ -42,10 +42,20 @@ Ask = Callable[[WrkPlan], Optional[int]]
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Rates of the slices (requests per second), and whether they became steady."""
+    """Rates of the slices (requests per second), and whether they became steady.
+
+    ``steady`` is None where there was no warm-up.
+    """
 
     rates_per_s: List[float]
-    steady: bool
+    steady: Optional[bool]
+
+    def as_result(self) -> Dict[str, Any]:
+        """Return what the modules tell of it, by the names that they document."""
+        return {
+            "warmup_steady": self.steady,
+            "warmup_rates_per_s": [round(rate, 1) for rate in self.rates_per_s],
+        }
 
 
 def is_steady(rates_per_s: Sequence[float]) -> bool:
@@ -64,7 +74,7 @@ def warm_up(plan: WrkPlan, measure: Measure, max_s: int) -> WarmUp:
     rates: List[float] = []
     while len(rates) < max_s // _SLICE_S and not is_steady(rates):
         rates.append(measure(replace(plan, duration_s=_SLICE_S)).requests_per_s)
-    return WarmUp(rates, is_steady(rates))
+    return WarmUp(rates, is_steady(rates) if max_s else None)
 
 
 class CpuMeter:
@@ -141,9 +151,8 @@ def benchmark(
         result = observe(load, measure, proc)
     except KeepaliveError as error:
         return {"valid": False, "invalid_reasons": [str(error)]}
-    result["warmup_steady"] = warm.steady if warmup_max_s else None
-    result["warmup_rates_per_s"] = [round(rate, 1) for rate in warm.rates_per_s]
-    if warmup_max_s and not warm.steady:
+    result.update(warm.as_result())
+    if warm.steady is False:
         result["valid"] = False
         result["invalid_reasons"].append(
             "the rate was not steady after {0} s of warm-up; give it longer "
@@ -159,7 +168,7 @@ class Arm:
         self._load = load
         self._measure = measure
         self._proc = proc
-        self._said: Dict[str, Any] = {"warmup_steady": None, "warmup_rates_per_s": []}
+        self._said = WarmUp([], None).as_result()
         self._failure = ""
 
     def prepare(self, ask: Ask, warmup_max_s: int) -> None:
@@ -172,11 +181,7 @@ class Arm:
             self._failure = str(error)
             return
         self._load = replace(self._load, plan=plan)
-        if warmup_max_s:
-            self._said["warmup_steady"] = warm.steady
-            self._said["warmup_rates_per_s"] = [
-                round(rate, 1) for rate in warm.rates_per_s
-            ]
+        self._said = warm.as_result()
 
     def run(self) -> Dict[str, Any]:
         """Measure once; return the figures, or why there are none."""
