@@ -34,10 +34,7 @@ HOSTS = yaml.safe_load((ROOT / "molecule/inventory/hosts.yml").read_text())["lab
 def connect(name: str) -> Host:
     """Reach a lab host over SSH, as Ansible does."""
     return testinfra.get_host(
-        f"ssh://root@127.0.0.1:{HOSTS[name]['ansible_port']}",
-        ssh_identity_file=str(LAB / "id_ed25519"),
-        ssh_extra_args=f"-o UserKnownHostsFile={LAB}/known_hosts -o IdentitiesOnly=yes",
-        controlpersist=60,
+        f"ssh://{name}", ssh_config=str(LAB / "ssh_config"), controlpersist=60
     )
 
 
