@@ -107,11 +107,19 @@ def run_playbook(playbook: str, name: str, *options: str, **variables: object) -
         *options,
         playbook,
     ]
+    done, report = run_ansible(argv, ANSIBLE_INJECT_FACT_VARS="false")
+    return Run(done.returncode, report, done.stdout + done.stderr)
+
+
+def run_ansible(
+    argv: list[str], **settings: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """Run an Ansible command; return how it ended, and its results as JSON."""
     env = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        "ANSIBLE_INJECT_FACT_VARS": "false",
+        **settings,
     }
     done = subprocess.run(
         argv,
@@ -123,8 +131,7 @@ def run_playbook(playbook: str, name: str, *options: str, **variables: object) -
         check=False,
     )
     start = done.stdout.find("{\n")
-    report = json.loads(done.stdout[start:]) if start >= 0 else {}
-    return Run(done.returncode, report, done.stdout + done.stderr)
+    return done, json.loads(done.stdout[start:]) if start >= 0 else {}
 
 
 def run_module(host_name: str, module: str, /, **options: object) -> dict[str, Any]:
@@ -138,16 +145,8 @@ def run_module(host_name: str, module: str, /, **options: object) -> dict[str, A
         json.dumps(options),
         host_name,
     ]
-    env = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        "ANSIBLE_LOAD_CALLBACK_PLUGINS": "true",
-    }
-    done = subprocess.run(
-        argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False
-    )
-    report = json.loads(done.stdout[done.stdout.find("{\n") :])
+    done, report = run_ansible(argv, ANSIBLE_LOAD_CALLBACK_PLUGINS="true")
+    assert report, done.stdout + done.stderr
     return dict(report["plays"][0]["tasks"][0]["hosts"][host_name])
 
 

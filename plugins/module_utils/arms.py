@@ -138,11 +138,14 @@ def _site(service: Service, arm: Arm) -> List[Directive]:
             "a study without".format(arm.name, service.site)
         )
     if upstream is None:
-        if arm.socket or arm.upstream_pool is not None:
+        if arm.socket or arm.upstream_pool is not None or "upstream" in arm.settings:
             raise KeepaliveError(
-                "arm {0}: {1} proxies straight to a socket, which no pool belongs to; "
-                "an upstream block is needed".format(arm.name, service.site)
+                "arm {0}: {1} proxies straight to a socket, which has no pool "
+                "nor settings; an upstream block is needed".format(
+                    arm.name, service.site
+                )
             )
+        _apply_to_server(arm, server)
         return [server]
     name = "arm_{0}".format(arm.port)
     for _blocks, each in walk(block):
@@ -154,7 +157,8 @@ def _site(service: Service, arm: Arm) -> List[Directive]:
             each.words[1] = arm.socket
     if arm.upstream_pool is not None:
         _set_pool(service, arm.upstream_pool, upstream, server)
-    _apply_inside(arm, upstream, server)
+    _apply(upstream.block or [], arm.settings.get("upstream", {}))
+    _apply_to_server(arm, server)
     return [upstream, server]
 
 
@@ -208,8 +212,7 @@ def _set_connection(
             each.words[2] = variable if variable in maps else value
 
 
-def _apply_inside(arm: Arm, upstream: Directive, server: Directive) -> None:
-    _apply(upstream.block or [], arm.settings.get("upstream", {}))
+def _apply_to_server(arm: Arm, server: Directive) -> None:
     _apply(server.block or [], arm.settings.get("server", {}))
     for location in server.children("location"):
         _apply(location.block or [], arm.settings.get("location", {}))

@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_letters, digits
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
@@ -218,8 +218,20 @@ def parse(out: str) -> WrkRun:
     )
 
 
-def version(out: str) -> str:
-    """Return the version in what ``wrk --version`` prints."""
+def find(lookup: Callable[[str], Optional[str]], name: str) -> str:
+    """Return the path of wrk. Raises KeepaliveError if this host has none."""
+    path = lookup(name)
+    if not path:
+        raise KeepaliveError(
+            "wrk: {0!r} was not found; the role keepalive.fastapi.load_generator "
+            "installs it, or name its path".format(name)
+        )
+    return path
+
+
+def version(wrk: str, run: Runner) -> str:
+    """Return the version that wrk tells of itself; empty if it tells none."""
+    out = run([wrk, "--version"])[1]
     found = re.match(r"wrk (\S+)", out)
     return found.group(1) if found else ""
 

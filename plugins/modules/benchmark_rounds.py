@@ -192,6 +192,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
 from ansible_collections.keepalive.fastapi.plugins.module_utils.wrk import (
+    find,
     measure,
     version,
 )
@@ -228,18 +229,13 @@ def run(module: AnsibleModule, wrk: str) -> t.List[t.Dict[str, t.Any]]:
 def main() -> None:
     module = AnsibleModule(argument_spec=_OPTIONS, supports_check_mode=True)
     given = module.params
-    wrk = module.get_bin_path(given["wrk"])
-    if not wrk:
-        module.fail_json(
-            msg="wrk: {0!r} was not found; the role keepalive.fastapi.load_generator "
-            "installs it, or name its path".format(given["wrk"])
-        )
-    result: t.Dict[str, t.Any] = {
-        "changed": False,
-        "wrk_version": version(module.run_command([wrk, "--version"])[1]),
-        "seconds": len(given["arms"]) * given["rounds"] * given["duration_s"],
-    }
     try:
+        wrk = find(module.get_bin_path, given["wrk"])
+        result: t.Dict[str, t.Any] = {
+            "changed": False,
+            "wrk_version": version(wrk, module_runner(module.run_command)),
+            "seconds": len(given["arms"]) * given["rounds"] * given["duration_s"],
+        }
         if not module.check_mode:
             result["runs"] = run(module, wrk)
     except KeepaliveError as error:

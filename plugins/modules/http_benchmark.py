@@ -297,6 +297,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import S
 from ansible_collections.keepalive.fastapi.plugins.module_utils.wrk import (
     WrkPlan,
     command,
+    find,
     measure,
     version,
 )
@@ -327,18 +328,13 @@ def run(module: AnsibleModule, plan: WrkPlan, wrk: str) -> t.Dict[str, t.Any]:
 def main() -> None:
     module = AnsibleModule(argument_spec=_OPTIONS, supports_check_mode=True)
     given = module.params
-    wrk = module.get_bin_path(given["wrk"])
-    if not wrk:
-        module.fail_json(
-            msg="wrk: {0!r} was not found; the role keepalive.fastapi.load_generator "
-            "installs it, or name its path".format(given["wrk"])
-        )
     try:
+        wrk = find(module.get_bin_path, given["wrk"])
         plan = plan_of(given, given["duration_s"])
         result = {
             "changed": False,
             "command": command(plan, wrk, "SCRIPT"),
-            "wrk_version": version(module.run_command([wrk, "--version"])[1]),
+            "wrk_version": version(wrk, module_runner(module.run_command)),
             "seconds_at_most": given["warmup_max_s"] + plan.duration_s,
         }
         if not module.check_mode:

@@ -123,24 +123,31 @@ def test_an_arm_with_an_application_of_its_own() -> None:
     assert values(tree, "upstream", "server") == [["unix:/run/own.sock"]]
 
 
+def straight_to_the_socket() -> Service:
+    text = DUMP.read_text(encoding="utf-8").replace(
+        "proxy_pass http://keepalive_demo;",
+        "proxy_pass http://unix:/run/demo/live.sock;",
+    )
+    return Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
+
+
 def test_a_site_straight_to_the_socket_is_measured_as_it_is() -> None:
-    text = DUMP.read_text(encoding="utf-8").replace(
-        "proxy_pass http://keepalive_demo;",
-        "proxy_pass http://unix:/run/demo/live.sock;",
-    )
-    found = Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
-    tree = parse(render(found, [Arm("on", 8001)], "/var/cache/b", 9000))
+    arm = Arm("on", 8001, settings={"server": {"gzip": False}})
+    tree = parse(render(straight_to_the_socket(), [arm], "/var/cache/b", 9000))
     assert ["http://unix:/run/demo/live.sock"] in values(tree, "location", "proxy_pass")
+    assert values(tree, "server", "gzip") == [["off"]]
 
 
-def test_a_pool_has_no_place_there() -> None:
-    text = DUMP.read_text(encoding="utf-8").replace(
-        "proxy_pass http://keepalive_demo;",
-        "proxy_pass http://unix:/run/demo/live.sock;",
-    )
-    found = Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
+@pytest.mark.parametrize(
+    "arm",
+    [
+        Arm("8", 8001, upstream_pool=8),
+        Arm("zone", 8001, settings={"upstream": {"zone": "all 64k"}}),
+    ],
+)
+def test_a_pool_has_no_place_there(arm: Arm) -> None:
     with pytest.raises(KeepaliveError, match="an upstream block is needed"):
-        render(found, [Arm("8", 8001, upstream_pool=8)], "/var/cache/b", 9000)
+        render(straight_to_the_socket(), [arm], "/var/cache/b", 9000)
 
 
 def test_a_pool_keeps_alive_what_the_service_closes() -> None:

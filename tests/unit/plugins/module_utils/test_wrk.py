@@ -17,6 +17,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.wrk import (
     WrkPlan,
     command,
     doubts,
+    find,
     measure,
     parse,
     script,
@@ -130,8 +131,17 @@ def test_a_plan_that_wrk_would_refuse(wrong: Mapping[str, Any]) -> None:
 
 
 def test_version() -> None:
-    assert version("wrk debian/4.1.0-3+b2 [epoll] Copyright") == "debian/4.1.0-3+b2"
-    assert version("") == ""
+    def told(text: str) -> str:
+        return version("/usr/bin/wrk", lambda _argv, **_options: (1, text, ""))
+
+    assert told("wrk debian/4.1.0-3+b2 [epoll] Copyright") == "debian/4.1.0-3+b2"
+    assert told("") == ""
+
+
+def test_wrk_that_is_missing_is_said_with_the_fix() -> None:
+    assert find({"wrk": "/usr/bin/wrk"}.get, "wrk") == "/usr/bin/wrk"
+    with pytest.raises(KeepaliveError, match=r"'wrk5' was not found.*load_generator"):
+        find({}.get, "wrk5")
 
 
 class Wrk:
