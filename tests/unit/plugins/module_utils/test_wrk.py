@@ -130,18 +130,11 @@ def test_a_plan_that_wrk_would_refuse(wrong: Mapping[str, Any]) -> None:
         replace(PLAN, **wrong)
 
 
-def test_version() -> None:
-    def told(text: str) -> str:
-        return version("/usr/bin/wrk", lambda _argv, **_options: (1, text, ""))
-
-    assert told("wrk debian/4.1.0-3+b2 [epoll] Copyright") == "debian/4.1.0-3+b2"
-    assert told("") == ""
-
-
 def test_wrk_that_is_missing_is_said_with_the_fix() -> None:
-    assert find({"wrk": "/usr/bin/wrk"}.get, "wrk") == "/usr/bin/wrk"
+    installed = {"wrk": "/usr/bin/wrk"}
+    assert find(installed.get, "wrk") == "/usr/bin/wrk"
     with pytest.raises(KeepaliveError, match=r"'wrk5' was not found.*load_generator"):
-        find({}.get, "wrk5")
+        find(installed.get, "wrk5")
 
 
 class Wrk:
@@ -161,8 +154,15 @@ class Wrk:
         assert cwd is None
         assert env is None
         words: List[str] = list(argv)
-        self.script = Path(words[words.index("--script") + 1]).read_text()
+        if "--script" in words:
+            self.script = Path(words[words.index("--script") + 1]).read_text()
         return self.result
+
+
+def test_version() -> None:
+    wrk = Wrk(1, "wrk debian/4.1.0-3+b2 [epoll] Copyright", "")
+    assert version("/usr/bin/wrk", wrk) == "debian/4.1.0-3+b2"
+    assert version("/usr/bin/wrk", Wrk(1, "", "")) == ""
 
 
 def test_a_measurement(tmp_path: Path) -> None:
