@@ -195,6 +195,94 @@ class BackgroundLoad:
         self._thread.join()
 
 
+JSON_HEADERS = {"Host": "alpha.test", "Content-Type": "application/json"}
+POST = {
+    "method": "POST",
+    "headers": JSON_HEADERS,
+    "body": '{"name": "{number}", "price": 1.5}',
+    "expected_text": '"name":"{number}"',
+}
+LANES: list[dict[str, Any]] = [
+    {"name": "POST kept", "url": "http://127.0.0.1/async/items/", **POST},
+    {
+        "name": "POST new",
+        "url": "http://127.0.0.1/sync/items/",
+        **POST,
+        "keepalive": False,
+    },
+    {
+        "name": "TLS",
+        "url": "https://127.0.0.1/async/items/",
+        **POST,
+        "validate_certs": False,
+    },
+    {
+        "name": "GET kept",
+        "url": "http://127.0.0.1/health",
+        "headers": JSON_HEADERS,
+        "rate_per_s": 50,
+    },
+    {
+        "name": "WebSocket",
+        "kind": "websocket",
+        "url": "ws://127.0.0.1/ws",
+        "headers": JSON_HEADERS,
+        "body": "n {number}",
+        "expected_text": "n {number}",
+        # As clients do that let a release end: it drains within its budget.
+        "connection_max_s": 2,
+    },
+    {
+        "name": "events",
+        "url": "http://127.0.0.1/events?interval=0.1&count=10",
+        "headers": {"Host": "alpha.test", "Accept": "text/event-stream"},
+        "expected_text": "data: ",
+        "rate_per_s": 2,
+        "late_after_ms": 3000,
+    },
+]
+
+
+class BackgroundProbe:
+    """The loss probe on the host, over all lanes, while something else is done."""
+
+    def __init__(self, on: Host, name: str) -> None:
+        self.result: dict[str, Any] = {}
+        self._host = on
+        self._thread = threading.Thread(
+            target=lambda: self.result.update(
+                run_module(
+                    name,
+                    "loss_probe",
+                    lanes=LANES,
+                    duration_s=240,
+                    stop_file="/run/probe.stop",
+                )
+            )
+        )
+
+    def __enter__(self) -> Self:
+        self._host.run("rm -f /run/probe.stop")
+        self._thread.start()
+        time.sleep(3)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._host.run("touch /run/probe.stop")
+        self._thread.join()
+
+    def assert_nothing_lost(self) -> None:
+        lanes = self.result["lanes"]
+        assert self.result["lost"] == 0, self.result["failures"]
+        assert set(lanes) == {lane["name"] for lane in LANES}
+        assert all(lane["answered"] > 0 for lane in lanes.values())
+
+
+@pytest.fixture
+def probing(host: Host, name: str) -> BackgroundProbe:
+    return BackgroundProbe(host, name)
+
+
 @pytest.fixture
 def script(host: Host) -> Script:
     """Return a function that runs one of molecule/*.py on the host under test."""

@@ -13,3 +13,7 @@ class KeepaliveError(Exception):
     it; only a module's ``main()`` (or a plugin's entry point) turns it into a
     failed task.
     """
+
+
+class NotReadyError(KeepaliveError):
+    """A slot that was started did not come to answer as expected."""

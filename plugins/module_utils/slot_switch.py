@@ -20,22 +20,21 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils import (
+    history,
     slots,
     start_log,
     unix_connections,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.deployment import Plan
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
+    NotReadyError,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.lock import exclusive
 from ansible_collections.keepalive.fastapi.plugins.module_utils.probe import (
-    Probe,
     ask_socket,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
-    Layout,
-    SlotFiles,
-)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import Layout
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
 
 PROBE_INTERVAL_S = 0.1
@@ -47,17 +46,6 @@ DRAIN_ZEROS = 5
 LOCK_TIMEOUT_S = 10.0
 # More than a start of many workers writes; what is shown of them is far less.
 JOURNAL_LINES = 5000
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a switch is to reach, and how long each wait may last (seconds)."""
-
-    files: SlotFiles
-    probe: Probe
-    socket_group: str
-    start_timeout_s: int
-    drain_timeout_s: int
 
 
 @dataclass
@@ -101,11 +89,11 @@ class Switch:
         self._clock = clock or Clock()
         self._proc_net_unix = proc_net_unix
 
-    def would(self, plan: Plan) -> Outcome:
+    def would(self, plan: Plan, *, anew: bool = False) -> Outcome:
         """Tell what ``converge`` would do, changing nothing."""
         _refuse_foreign_name(self._layout)
         live = slots.live_slot(self._layout)
-        if live and self._can_stay(live, plan):
+        if live and not anew and self._can_stay(live, plan):
             outcome = Outcome(slot_from=live, slot_to=live)
             for action in self._repairs(live, plan):
                 outcome.did(action)
@@ -114,19 +102,24 @@ class Switch:
         outcome.did("switch")
         return outcome
 
-    def converge(self, plan: Plan) -> Outcome:
+    def converge(
+        self, plan: Plan, *, anew: bool = False, patience_s: int = 0
+    ) -> Outcome:
         """Make ``plan`` the live slot and the other one stopped.
 
-        Raises KeepaliveError, with the live slot untouched, when the new slot
-        does not become ready or another switch is under way.
+        ``anew`` switches even if the live slot is what is asked for. ``patience_s``
+        is how long the old slot may drain if the plan gives it less. Raises
+        KeepaliveError, with the live slot untouched, when another switch is under
+        way, and NotReadyError when the new slot does not become ready.
         """
         _refuse_foreign_name(self._layout)
         _gid(plan.socket_group)
         with self._exclusive():
             live = slots.live_slot(self._layout)
-            if live and self._can_stay(live, plan):
+            if live and not anew and self._can_stay(live, plan):
+                history.note_ready(self._layout, plan)
                 return self._repair(live, plan)
-            return self._switch(live, plan)
+            return self._switch(live, plan, patience_s)
 
     def remove(self, drain_timeout_s: int, *, dry_run: bool) -> Outcome:
         """Stop both slots and remove their files. Nothing there: no change."""
@@ -145,7 +138,7 @@ class Switch:
             self._systemd.reload_units()
         return outcome
 
-    def _switch(self, live: Optional[str], plan: Plan) -> Outcome:
+    def _switch(self, live: Optional[str], plan: Plan, patience_s: int = 0) -> Outcome:
         target = _target(live)
         outcome = Outcome(slot_from=live or "", slot_to=target)
         if live:
@@ -157,16 +150,19 @@ class Switch:
         try:
             self._start(target, plan)
             outcome.seconds_to_ready = self._wait_ready(target, plan, cursor)
-        except BaseException:
+        except BaseException as error:
             # Nothing points at the new slot yet: killing it loses nothing, and
             # one that hangs would take its whole TimeoutStopSec to stop.
             self._systemd.kill(self._layout.service_unit(target))
             self._stop(target)
+            if isinstance(error, NotReadyError):
+                history.note_failure(self._layout, plan, str(error).partition("\n")[0])
             raise
+        history.note_ready(self._layout, plan)
         self._promote(target, plan)
         outcome.did("switch")
         if live:
-            self._retire(live, plan.drain_timeout_s, outcome)
+            self._retire(live, max(plan.drain_timeout_s, patience_s), outcome)
         return outcome
 
     def _can_stay(self, live: str, plan: Plan) -> bool:
@@ -281,14 +277,14 @@ class Switch:
 
     def _not_ready(
         self, slot: str, cursor: str, what: str, advice: str
-    ) -> KeepaliveError:
+    ) -> NotReadyError:
         """Return the error that tells why, from the slot's own log."""
         unit = self._layout.service_unit(slot)
         log = self._systemd.journal_since(unit, cursor, JOURNAL_LINES)
         standing = "The live slot is untouched"
         if slots.live_slot(self._layout) == slot:
             standing = "It is the live slot, which was not running as it should"
-        return KeepaliveError(
+        return NotReadyError(
             "{unit} {what}{causes}. {standing}. {advice}\n"
             "Its log (journalctl -u {unit}):\n{log}".format(
                 unit=unit,
@@ -352,6 +348,7 @@ class Switch:
 
     def _remove_shared(self) -> None:
         layout = self._layout
+        history.forget_all(layout)
         for path in (layout.live_link, layout.tmpfiles):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()

@@ -80,6 +80,10 @@ class Layout:
         return self.root / "etc" / self.name
 
     @property
+    def history_dir(self) -> Path:
+        return self.config_dir / "history"
+
+    @property
     def tmpfiles(self) -> Path:
         # Of its own name alone it would mask the distribution's file of that name.
         return self.root / "etc/tmpfiles.d" / "keepalive-{0}.conf".format(self.name)
@@ -168,7 +172,7 @@ def remove_slot(layout: Layout, slot: str) -> None:
 
 def has_traces(layout: Layout) -> bool:
     """Tell whether anything of the service is left, were it half removed."""
-    if live_slot(layout):
+    if live_slot(layout) or layout.history_dir.is_dir():
         return True
     for slot in SLOTS:
         paths = [path for path, _mode in layout.files(slot).values()]

@@ -92,6 +92,16 @@ releases:
   type: list
   elements: str
   sample: [1f0c9a7d5be64e01]
+history:
+  description:
+    - What the service has run here, the latest first. C(verdict) is V(good) once it was
+      seen to serve through nginx, V(unproven) before, and V(bad) if it did not become
+      ready or was left by a rollback, with the C(reason).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - {release: 1f0c9a7d5be64e01, verdict: good, reason: ""}
 cores:
   description: Processors that this host's processes may use.
   returned: success
@@ -156,7 +166,10 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keepalive.fastapi.plugins.module_utils import unix_connections
+from ansible_collections.keepalive.fastapi.plugins.module_utils import (
+    history,
+    unix_connections,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
@@ -239,6 +252,10 @@ def service_facts(
         "live_release": states[live]["release"] if live else "",
         "slots": states,
         "releases": [release.id for release in list_releases(releases_dir)],
+        "history": [
+            {"release": each.release, "verdict": each.verdict, "reason": each.reason}
+            for each in history.entries(layout)
+        ],
         "site": str(layout.site.relative_to("/etc/nginx")),
         "upstream_keepalive_time_s": site_seconds(layout.site, "keepalive_time"),
         # The upstream stands before the server, which has one for its clients.

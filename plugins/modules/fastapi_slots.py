@@ -28,9 +28,11 @@ options:
   state:
     description:
       - V(live) makes the files given here the live slot.
+      - V(confirmed) records what is live, with its nginx site, as good, so that
+        M(keepalive.fastapi.fastapi_switch) can come back to it. Only O(name) counts.
       - V(absent) drains and stops both slots and removes their files.
     type: str
-    choices: [live, absent]
+    choices: [live, confirmed, absent]
     default: live
   release:
     description: The release that the slot runs; recorded beside its files.
@@ -122,8 +124,8 @@ slot_to:
   sample: green
 actions:
   description:
-    - What was done. V(switch), V(remove), or for a service that was to stay as
-      it is what had to be mended, of V(start), V(promote) and V(retire).
+    - What was done. V(switch), V(confirm), V(remove), or for a service that was to
+      stay as it is what had to be mended, of V(start), V(promote) and V(retire).
   returned: success
   type: list
   elements: str
@@ -153,6 +155,8 @@ connections_cut:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.keepalive.fastapi.plugins.module_utils import history
+from ansible_collections.keepalive.fastapi.plugins.module_utils.deployment import Plan
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
@@ -162,7 +166,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
     Outcome,
-    Plan,
     Switch,
     as_result,
 )
@@ -185,7 +188,11 @@ _TEXTS = (
 
 _ARGUMENTS: t.Dict[str, t.Dict[str, t.Any]] = {
     "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["live", "absent"], "default": "live"},
+    "state": {
+        "type": "str",
+        "choices": ["live", "confirmed", "absent"],
+        "default": "live",
+    },
     "release": {"type": "str"},
     "service_unit": {"type": "str"},
     "socket_unit": {"type": "str"},
@@ -228,6 +235,11 @@ def run(module: AnsibleModule, layout: Layout) -> t.Tuple[Outcome, t.List[t.Any]
     switch = Switch(layout, Systemd(module_runner(module.run_command)))
     live = live_slot(layout)
     before = read_slot(layout, live) if live else None
+    if module.params["state"] == "confirmed":
+        outcome = Outcome(slot_from=live or "", slot_to=live or "")
+        if history.confirm(layout, dry_run=module.check_mode):
+            outcome.did("confirm")
+        return outcome, []
     if module.params["state"] == "absent":
         outcome = switch.remove(
             module.params["drain_timeout_s"], dry_run=module.check_mode

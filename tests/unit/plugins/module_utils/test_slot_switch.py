@@ -6,15 +6,11 @@
 from __future__ import annotations
 
 import fcntl
-import grp
 import os
 import shutil
-import socket
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
+from dataclasses import replace
+from typing import Callable, Dict, Iterator, List
 
 import pytest
 from ansible_collections.keepalive.fastapi.plugins.module_utils import (
@@ -25,261 +21,24 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.probe import Probe
-from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import Result
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
     DRAIN_INTERVAL_S,
     DRAIN_ZEROS,
     LOCK_TIMEOUT_S,
-    Clock,
     Outcome,
-    Plan,
     Switch,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     Layout,
     SlotFiles,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
-
-GROUP = grp.getgrgid(os.getgid()).gr_name
-PLAN = Plan(
-    files=SlotFiles(
-        release="one\n",
-        gunicorn_config="workers = 2\n",
-        environment="",
-        service_unit="[Service]\n",
-        socket_unit="[Socket]\n",
-    ),
-    probe=Probe("/health", 200, "localhost", "http"),
-    socket_group=GROUP,
-    start_timeout_s=30,
-    drain_timeout_s=60,
+from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.host import (
+    GROUP,
+    PLAN,
+    Host,
+    PowerLossError,
+    plan,
 )
-UNIX_HEADER = "Num       RefCount Protocol Flags    Type St Inode Path\n"
-UNIX_LINE = "0000000000000000: 00000003 00000000 00000000 0001 03 1 {0}\n"
-# systemctl's verbs that leave the host as it is.
-READS = {"show"}
-
-
-class PowerLossError(BaseException):
-    """The switch ends here and cleans up nothing."""
-
-
-@dataclass
-class Unit:
-    active: str = "inactive"
-    enabled: bool = False
-    restarts: int = 0
-    result: str = "success"
-
-
-@dataclass
-class Host:
-    """systemd, the application behind each slot, nginx's connections and time.
-
-    An application is what its release is called: ``crash`` and ``fail`` end as
-    they start, ``hang`` never answers, ``500`` does with that status, ``slow``
-    is ready after five seconds, ``ponder`` takes 3.5 seconds for each answer.
-    Any other is ready at once.
-    """
-
-    layout: Layout
-    now: float = 1000.0
-    units: Dict[str, Unit] = field(default_factory=dict)
-    connections: Dict[str, int] = field(default_factory=dict)
-    calls: List[List[str]] = field(default_factory=list)
-    later: List[Any] = field(default_factory=list)
-    owners: Dict[Path, Any] = field(default_factory=dict)
-    power_loss_at: Set[str] = field(default_factory=set)
-
-    def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        cwd: Optional[str] = None,
-        env: Optional[Mapping[str, str]] = None,
-    ) -> Result:
-        assert cwd is None
-        assert env is None
-        program, *words = argv
-        if program == "journalctl":
-            return 0, self._journal(words), ""
-        verb, *names = [word for word in words if not word.startswith("-")]
-        if verb == "show":
-            return 0, self._show(names[1], names[0].split(",")), ""
-        self.calls.append([verb, *names])
-        for name in names:
-            if "{0} {1}".format(verb, name) in self.power_loss_at:
-                raise PowerLossError
-            getattr(self, "_" + verb.replace("-", "_"))(name)
-        return 0, "", ""
-
-    def _journal(self, words: List[str]) -> str:
-        if "--show-cursor" in words:
-            return "-- cursor: s=1;i=2\n"
-        assert "--after-cursor=s=1;i=2" in words
-        return "ModuleNotFoundError: No module named 'shop'\n"
-
-    def _show(self, name: str, properties: List[str]) -> str:
-        unit = self.unit(name)
-        known = (self.layout.root / "etc/systemd/system" / name).exists()
-        values = {
-            "ActiveState": unit.active,
-            "LoadState": "loaded" if known else "not-found",
-            "NRestarts": str(unit.restarts),
-            "Result": unit.result,
-            "UnitFileState": "enabled" if unit.enabled else "disabled",
-        }
-        return "".join("{0}={1}\n".format(name, values[name]) for name in properties)
-
-    def _reset_failed(self, name: str) -> None:
-        self.unit(name).restarts = 0
-        self.unit(name).result = "success"
-
-    def _start(self, name: str) -> None:
-        if self.unit(name).active == "active":
-            return
-        slot = name.partition("@")[2].partition(".")[0]
-        if name.endswith(".socket"):
-            path = self.layout.socket(slot)
-            if not path.exists():
-                with socket.socket(socket.AF_UNIX) as listener:
-                    listener.bind(str(path))
-            self.units[name] = replace(self.unit(name), active="active")
-            return
-        release = self.layout.files(slot)["release"][0].read_text().strip()
-        ends: Dict[str, Dict[str, Any]] = {
-            "crash": {"active": "activating", "restarts": 1, "result": "exit-code"},
-            "fail": {"active": "failed", "result": "timeout"},
-        }
-        state = ends.get(release, {"active": "active"})
-        self.units[name] = replace(self.unit(name), **state)
-
-    def _kill(self, name: str) -> None:
-        self.unit(name).active = "failed"
-
-    def _stop(self, name: str) -> None:
-        self.unit(name).active = "inactive"
-        if name.endswith(".socket"):
-            slot = name.partition("@")[2].partition(".")[0]
-            self.layout.socket(slot).unlink(missing_ok=True)
-            self.connect(slot, 0)
-
-    def _enable(self, name: str) -> None:
-        self.unit(name).enabled = True
-
-    def _disable(self, name: str) -> None:
-        self.unit(name).enabled = False
-
-    def _daemon_reload(self, name: str) -> None:
-        raise AssertionError(name)
-
-    def unit(self, name: str) -> Unit:
-        return self.units.setdefault(name, Unit())
-
-    def ask(self, path: str, probe: Probe, timeout_s: float) -> str:
-        """Stand for ask_socket, which has tests of its own."""
-        slot = Path(path).name.partition(".")[0]
-        assert self.unit(self.layout.socket_unit(slot)).active == "active"
-        release = self.layout.files(slot)["release"][0].read_text().strip()
-        if release == "hang":
-            self.sleep(timeout_s)
-            return "no answer in time"
-        if release == "ponder":
-            self.sleep(min(timeout_s, 3.5))
-            return "" if timeout_s > 3.5 else "no answer in time"
-        if release == "slow" and self.now < 1005:
-            return "no answer: ConnectionRefusedError()"
-        status = 500 if release == "500" else 200
-        if status != probe.status:
-            return "status {0} instead of {1}".format(status, probe.status)
-        return ""
-
-    def connect(self, slot: str, number: int) -> None:
-        """Set how many connections nginx holds to a slot."""
-        self.connections[slot] = number
-        lines = [
-            UNIX_LINE.format(self.layout.socket(slot)) * number
-            for slot, number in self.connections.items()
-        ]
-        self.proc_net_unix.write_text(UNIX_HEADER + "".join(lines))
-
-    @property
-    def proc_net_unix(self) -> Path:
-        return self.layout.root / "proc_net_unix"
-
-    def after(self, seconds: float, event: Callable[[], None]) -> None:
-        self.later.append((self.now + seconds, event))
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        due = [event for at, event in self.later if at <= self.now]
-        self.later = [(at, event) for at, event in self.later if at > self.now]
-        for event in due:
-            event()
-
-    def reboot(self) -> None:
-        """Empty /run, then let systemd-tmpfiles and the enabled units bring it back."""
-        shutil.rmtree(self.layout.run_dir)
-        for name, unit in self.units.items():
-            self.units[name] = Unit(enabled=unit.enabled)
-        words = self.layout.tmpfiles.read_text().split()
-        self.layout.run_dir.mkdir()
-        self.layout.live_link.symlink_to(words[-1])
-        for name in sorted(n for n, unit in self.units.items() if unit.enabled):
-            self._start(name)
-
-    def running(self) -> List[str]:
-        return sorted(n for n, unit in self.units.items() if unit.active == "active")
-
-    def enabled(self) -> List[str]:
-        return sorted(n for n, unit in self.units.items() if unit.enabled)
-
-    def tree(self) -> Dict[str, str]:
-        """Return every file, link and socket of the host but its model's own."""
-        found = {}
-        for path in sorted(self.layout.root.rglob("*")):
-            name = str(path.relative_to(self.layout.root))
-            if path.is_symlink():
-                found[name] = "-> " + os.readlink(path)
-            elif path.is_file() and path != self.proc_net_unix:
-                found[name] = path.read_text()
-            elif path.is_socket():
-                found[name] = "socket"
-        return found
-
-
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    # pytest's own folders may exceed what a socket's address holds.
-    root = Path(mkdtemp(prefix="slots"))
-    host = Host(Layout("shop", root))
-    host.connect("blue", 0)
-    monkeypatch.setattr(slot_switch, "ask_socket", host.ask)
-    monkeypatch.setattr(
-        os, "chown", lambda path, user, group: host.owners.update({path: (user, group)})
-    )
-    yield host
-    shutil.rmtree(root)
-
-
-@pytest.fixture
-def switch(host: Host) -> Switch:
-    clock = Clock(now=lambda: host.now, sleep=host.sleep)
-    return Switch(host.layout, Systemd(host), clock, host.proc_net_unix)
-
-
-def plan(release: str, **changes: Any) -> Plan:
-    files = replace(PLAN.files, release=release + "\n")
-    return replace(PLAN, files=files, **changes)
-
-
-@pytest.fixture
-def live(host: Host, switch: Switch) -> Host:
-    """Return a host on which blue is live with release ``one``."""
-    switch.converge(PLAN)
-    host.calls.clear()
-    return host
 
 
 @contextmanager
@@ -287,10 +46,15 @@ def untouched(host: Host) -> Iterator[None]:
     """Hold that the live slot is after a failure what it was before."""
     units = host.layout.units("blue")
     before = [replace(host.unit(unit)) for unit in units]
-    tree = {k: v for k, v in host.tree().items() if "green" not in k}
+
+    def tree() -> Dict[str, str]:
+        found = host.tree()
+        return {k: found[k] for k in found if "green" not in k and "history" not in k}
+
+    held = tree()
     yield
     assert [host.unit(unit) for unit in units] == before
-    assert {k: v for k, v in host.tree().items() if "green" not in k} == tree
+    assert tree() == held
     assert not any("blue" in name for call in host.calls for name in call)
 
 

@@ -1,0 +1,67 @@
+"""An operator's verbs while every kind of client is served."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from conftest import (
+    BackgroundProbe,
+    Deploy,
+    Host,
+    Run,
+    Script,
+    Slots,
+    run_module,
+    run_playbook,
+)
+
+ANOTHER = {"fastapi_service_environment": {"APP_VERSION": "2"}}
+
+
+def version(script: Script) -> str:
+    answer = script("get.py", host="alpha.test", path="/")
+    return str(json.loads(answer["body"])["version"])
+
+
+def switched(run: Run, name: str) -> dict[str, Any]:
+    assert run.status == 0, run.output
+    return run.result(name, "Switch to the other slot")
+
+
+def test_release_rollback_and_recycle_lose_nothing(
+    name: str,
+    deploy: Deploy,
+    slots: Slots,
+    script: Script,
+    probing: BackgroundProbe,
+) -> None:
+    assert deploy().status == 0
+    first, live = version(script), slots("alpha")["live"]
+    with probing:
+        assert deploy(**ANOTHER).status == 0
+        assert version(script) == "2"
+        back = switched(run_playbook("playbooks/rollback.yml", name), name)
+        assert back["slot_to"] == live
+        assert version(script) == first
+        anew = switched(run_playbook("playbooks/recycle.yml", name), name)
+        assert anew["slot_from"] == live
+        assert anew["release_from"] == anew["release_to"]
+    probing.assert_nothing_lost()
+    assert deploy().stats(name)["changed"] == 0
+
+
+def test_what_failed_or_was_left_is_marked(
+    host: Host, name: str, deploy: Deploy, script: Script
+) -> None:
+    assert deploy(**ANOTHER).status == 0
+    assert deploy(fastapi_service_app="keepalive_demo.missing:app").status != 0
+    assert version(script) == "2"
+    back = switched(run_playbook("playbooks/rollback.yml", name), name)
+    known = run_module(name, "fastapi_service_info", name="alpha")["history"]
+    assert [each["verdict"] for each in known[:2]] == ["bad", "bad"]
+    assert known[0]["reason"] == f"left by a rollback to {back['release_to']}"
+    assert "ended while it started" in known[1]["reason"]
+    assert host.file("/etc/alpha/history").mode == 0o700
+    assert version(script) != "2"
+    assert deploy().stats(name)["changed"] == 0

@@ -1,0 +1,298 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is recorded of a service's deployments, and the verbs that need it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import List
+
+import pytest
+from ansible_collections.keepalive.fastapi.plugins.module_utils import history, slots
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+    NotReadyError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
+    Host as Operated,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
+    recycle,
+    roll_back,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
+    Switch,
+)
+from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.host import (
+    Host,
+    PowerLossError,
+    plan,
+)
+
+RELEASES = ["one", "two", "three"]
+
+
+class Service:
+    """A service that has been deployed, as the role does it."""
+
+    def __init__(self, host: Host, switch: Switch) -> None:
+        self.host = host
+        self.switch = switch
+        self.steps: List[str] = []
+        self.releases = list(RELEASES)
+
+    @property
+    def operated(self) -> Operated:
+        return Operated(self.host.layout, self.switch, self.put_site, self.releases)
+
+    def put_site(self, text: str) -> None:
+        self.steps.append(
+            "site {0} with {1} live".format(text, slots.live_slot(self.host.layout))
+        )
+        self.host.layout.site.parent.mkdir(parents=True, exist_ok=True)
+        self.host.layout.site.write_text(text)
+
+    def deploy(self, release: str, site: str = "site", keepalive_s: int = 30) -> None:
+        wanted = plan(release)
+        text = "keepalive = {0}\n".format(keepalive_s)
+        files = replace(wanted.files, gunicorn_config=text)
+        self.switch.converge(replace(wanted, files=files))
+        self.put_site(site)
+        history.confirm(self.host.layout)
+        self.steps.clear()
+
+    @property
+    def live(self) -> str:
+        layout = self.host.layout
+        live = slots.live_slot(layout)
+        assert live
+        files = slots.read_slot(layout, live)
+        assert files
+        assert self.host.running() == sorted(layout.units(live))
+        return files.release.strip()
+
+    @property
+    def verdicts(self) -> List[str]:
+        return [
+            "{0} {1}".format(each.release, each.verdict)
+            for each in history.entries(self.host.layout)
+        ]
+
+
+@pytest.fixture
+def service(host: Host, switch: Switch) -> Service:
+    service = Service(host, switch)
+    service.deploy("one")
+    return service
+
+
+# --- what is recorded
+
+
+def test_what_serves_is_good(service: Service) -> None:
+    assert service.verdicts == ["one good"]
+    service.deploy("two")
+    assert service.verdicts == ["two good", "one good"]
+
+
+def test_the_same_again_is_no_news(service: Service) -> None:
+    before = service.host.tree()
+    service.deploy("one")
+    assert not history.confirm(service.host.layout)
+    assert service.host.tree() == before
+
+
+def test_what_was_not_seen_to_serve_is_unproven(service: Service) -> None:
+    service.switch.converge(plan("two"))
+    assert service.verdicts == ["two unproven", "one good"]
+    assert history.confirm(service.host.layout, dry_run=True)
+    assert service.verdicts == ["two unproven", "one good"]
+
+
+def test_a_release_that_failed_is_marked(service: Service) -> None:
+    with pytest.raises(NotReadyError):
+        service.switch.converge(plan("crash"))
+    assert service.verdicts == ["crash bad", "one good"]
+    reason = history.entries(service.host.layout)[0].reason
+    assert "shop@green.service ended while it started" in reason
+    assert "\n" not in reason
+
+
+def test_a_release_that_failed_may_be_mended(service: Service) -> None:
+    with pytest.raises(NotReadyError):
+        service.switch.converge(replace(plan("slow"), start_timeout_s=1))
+    assert service.verdicts == ["slow bad", "one good"]
+    service.host.now = 1005
+    service.switch.converge(plan("slow"))
+    history.confirm(service.host.layout)
+    assert service.verdicts == ["slow good", "one good"]
+
+
+def test_another_site_is_another_deployment(service: Service) -> None:
+    service.deploy("one", site="other site")
+    assert service.verdicts == ["one good", "one good"]
+
+
+def test_only_so_much_is_kept(service: Service) -> None:
+    for number in range(history.KEPT + 5):
+        service.deploy("two", site="site {0}".format(number))
+    known = history.entries(service.host.layout)
+    assert len(known) == history.KEPT
+    assert known[0].deployment.site == "site {0}".format(history.KEPT + 4)
+
+
+def test_nobody_else_reads_it(service: Service) -> None:
+    folder = service.host.layout.history_dir
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
+
+
+def test_what_is_half_written_or_foreign_is_left_out(service: Service) -> None:
+    folder = service.host.layout.history_dir
+    (folder / "000009.json").write_text("{")
+    (folder / "000010.json").write_text("{}")
+    (folder / "notes.json").write_text("{}")
+    assert service.verdicts == ["one good"]
+    service.deploy("two")
+    assert service.verdicts == ["two good", "one good"]
+
+
+def test_it_goes_with_the_service(service: Service) -> None:
+    service.switch.remove(60, dry_run=False)
+    assert not service.host.layout.config_dir.exists()
+
+
+# --- recycle
+
+
+def test_a_recycle(service: Service) -> None:
+    assert slots.live_slot(service.host.layout) == "blue"
+    outcome = recycle(service.operated, dry_run=False)
+    assert outcome.actions == ["switch"]
+    assert (outcome.slot_from, outcome.slot_to) == ("blue", "green")
+    assert service.live == "one"
+    assert service.verdicts == ["one good"]
+
+
+def test_a_recycle_in_check_mode(service: Service) -> None:
+    before = service.host.tree()
+    outcome = recycle(service.operated, dry_run=True)
+    assert outcome.actions == ["switch"]
+    assert service.host.tree() == before
+
+
+def test_a_recycle_needs_a_record(live: Host, switch: Switch) -> None:
+    history.forget_all(live.layout)
+    with pytest.raises(KeepaliveError, match=r"deploy it with site\.yml first"):
+        recycle(Service(live, switch).operated, dry_run=False)
+
+
+# --- rollback
+
+
+def test_a_rollback_goes_to_the_last_good_one(service: Service) -> None:
+    service.deploy("two")
+    with pytest.raises(NotReadyError):
+        service.switch.converge(plan("crash"))
+    service.deploy("three")
+    then, outcome = roll_back(service.operated, "", dry_run=False)
+    assert (then.plan.release, outcome.actions) == ("two", ["switch"])
+    assert service.live == "two"
+    assert service.verdicts == ["three bad", "crash bad", "two good", "one good"]
+    reason = history.entries(service.host.layout)[0].reason
+    assert reason == "left by a rollback to two"
+
+
+def test_a_second_rollback_goes_further(service: Service) -> None:
+    service.deploy("two")
+    service.deploy("three")
+    roll_back(service.operated, "", dry_run=False)
+    roll_back(service.operated, "", dry_run=False)
+    assert service.live == "one"
+    with pytest.raises(KeepaliveError, match=r"no good release to go back to.*\(bad\)"):
+        roll_back(service.operated, "", dry_run=False)
+    assert service.live == "one"
+
+
+def test_a_rollback_by_name(service: Service) -> None:
+    service.deploy("two")
+    service.deploy("three")
+    roll_back(service.operated, "one", dry_run=False)
+    assert service.live == "one"
+    # Left as bad, and yet what was asked for by its name.
+    roll_back(service.operated, "three", dry_run=False)
+    assert service.live == "three"
+
+
+def test_a_release_that_is_gone_is_no_way_back(service: Service) -> None:
+    service.deploy("two")
+    service.releases = ["two"]
+    with pytest.raises(KeepaliveError, match="Removed since: one"):
+        roll_back(service.operated, "one", dry_run=False)
+
+
+def test_a_rollback_in_check_mode(service: Service) -> None:
+    service.deploy("two", site="other")
+    before = service.host.tree()
+    then, outcome = roll_back(service.operated, "", dry_run=True)
+    assert (then.plan.release, outcome.actions) == ("one", ["switch", "site"])
+    assert service.host.tree() == before
+
+
+def test_a_rollback_of_the_site_alone(service: Service) -> None:
+    service.deploy("one", site="other")
+    then, outcome = roll_back(service.operated, "", dry_run=False)
+    assert (then.plan.release, outcome.actions) == ("one", ["site"])
+    assert service.steps == ["site site with blue live"]
+
+
+def test_nginx_learns_of_a_shorter_keepalive_first(service: Service) -> None:
+    service.deploy("two", site="other", keepalive_s=60)
+    roll_back(service.operated, "", dry_run=False)
+    assert service.steps == ["site site with green live"]
+    assert slots.live_slot(service.host.layout) == "blue"
+
+
+def test_nginx_learns_of_a_longer_keepalive_afterwards(service: Service) -> None:
+    service.deploy("two", site="other", keepalive_s=10)
+    roll_back(service.operated, "", dry_run=False)
+    assert service.steps == ["site site with blue live"]
+
+
+@pytest.mark.parametrize("keepalive_s", [10, 60])
+def test_a_rollback_that_fails_leaves_what_serves(
+    service: Service, keepalive_s: int
+) -> None:
+    service.deploy("two", site="other", keepalive_s=keepalive_s)
+    folder = service.host.layout.history_dir
+    first = folder / "000002.json"
+    first.write_text(first.read_text().replace("one\\n", "hang\\n"))
+    service.releases.append("hang")
+    with pytest.raises(NotReadyError):
+        roll_back(service.operated, "", dry_run=False)
+    assert service.live == "two"
+    assert service.host.layout.site.read_text() == "other"
+    assert service.verdicts == ["hang bad", "two good"]
+
+
+def test_what_is_left_drains_by_its_own_budget(service: Service) -> None:
+    layout = service.host.layout
+    service.switch.converge(replace(plan("two"), drain_timeout_s=100))
+    history.confirm(layout)
+    service.host.connect("green", 1)
+    service.host.after(90, lambda: service.host.connect("green", 0))
+    _then, outcome = roll_back(service.operated, "", dry_run=False)
+    assert outcome.connections_cut == 0
+
+
+def test_the_power_goes_before_the_rename(service: Service) -> None:
+    service.deploy("two")
+    service.host.power_loss_at = {"enable shop@blue.socket"}
+    with pytest.raises(PowerLossError):
+        roll_back(service.operated, "", dry_run=False)
+    assert os.readlink(service.host.layout.live_link) == "green.sock"
+    service.host.power_loss_at = set()
+    roll_back(service.operated, "", dry_run=False)
+    assert service.live == "one"
