@@ -120,11 +120,14 @@ def note_failure(layout: Layout, plan: Plan, reason: str) -> None:
 def confirm(layout: Layout, *, dry_run: bool = False) -> bool:
     """Record that what is live serves well with the site in place.
 
-    Returns whether that was news. Raises KeepaliveError if nothing is live.
+    Returns whether that was news. Raises KeepaliveError if nothing is live, unless it
+    is a ``dry_run``, in which what comes before has made nothing either.
     """
     live = live_slot(layout)
     files = read_slot(layout, live) if live else None
     known = entry_of(layout, files) if files else None
+    if known is None and dry_run:
+        return True
     if known is None:
         raise KeepaliveError(
             "{0} has no live slot that a switch made; deploy it first".format(

@@ -164,6 +164,12 @@ def test_it_goes_with_the_service(service: Service) -> None:
     assert not service.host.layout.config_dir.exists()
 
 
+def test_nothing_is_live(host: Host) -> None:
+    with pytest.raises(KeepaliveError, match="no live slot"):
+        history.confirm(host.layout)
+    assert history.confirm(host.layout, dry_run=True)
+
+
 # --- recycle
 
 
