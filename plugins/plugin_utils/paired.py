@@ -22,11 +22,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 
-try:
-    from scipy.stats import wilcoxon
-except ImportError:  # told when it is needed; ansible-doc works without
-    wilcoxon = None
-
 LEAST_PAIRS = 8
 
 
@@ -77,11 +72,15 @@ def _critical_rank_sum(number: int, alpha: float) -> int:
 
     As many means of pairs lie outside of each end of the interval.
     """
-    if wilcoxon is None:
+    # Not above: whatever task uses one filter of this collection loads them all, and
+    # scipy takes a second to load.
+    try:
+        from scipy.stats import wilcoxon  # noqa: PLC0415
+    except ImportError:
         raise KeepaliveError(
             "scipy is missing on the controller; install it beside ansible "
             "(pip install scipy)"
-        )
+        ) from None
     # The p-value grows with the rank sum, so the last one that is rejected is found
     # by halving.
     low, high = -1, number * (number + 1) // 4

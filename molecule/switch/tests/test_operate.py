@@ -8,11 +8,9 @@ from typing import Any
 from conftest import (
     BackgroundProbe,
     Deploy,
-    Host,
     Run,
     Script,
     Slots,
-    run_module,
     run_playbook,
 )
 
@@ -48,20 +46,4 @@ def test_release_rollback_and_recycle_lose_nothing(
         assert anew["slot_from"] == live
         assert anew["release_from"] == anew["release_to"]
     probing.assert_nothing_lost()
-    assert deploy().stats(name)["changed"] == 0
-
-
-def test_what_failed_or_was_left_is_marked(
-    host: Host, name: str, deploy: Deploy, script: Script
-) -> None:
-    assert deploy(**ANOTHER).status == 0
-    assert deploy(fastapi_service_app="keepalive_demo.missing:app").status != 0
-    assert version(script) == "2"
-    back = switched(run_playbook("playbooks/rollback.yml", name), name)
-    known = run_module(name, "fastapi_service_info", name="alpha")["history"]
-    assert [each["verdict"] for each in known[:2]] == ["bad", "bad"]
-    assert known[0]["reason"] == f"left by a rollback to {back['release_to']}"
-    assert "ended while it started" in known[1]["reason"]
-    assert host.file("/etc/alpha/history").mode == 0o700
-    assert version(script) != "2"
     assert deploy().stats(name)["changed"] == 0
