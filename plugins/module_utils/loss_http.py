@@ -9,6 +9,7 @@ that ends without an answer is another exception than one that is refused.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -30,7 +31,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_tally impor
     Ended,
 )
 
-_SERVER_ERRORS = range(500, 600)
+SERVER_ERRORS = range(500, 600)
 _SHOWN_BYTES = 200
 
 
@@ -52,7 +53,12 @@ def connect(lane: Lane, context: Optional[ssl.SSLContext]) -> socket.socket:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is None:
             return plain
-        return context.wrap_socket(plain, server_hostname=lane.server_name)
+        return context.wrap_socket(
+            plain,
+            server_hostname=lane.server_name,
+            # An answer that was cut short is not one that has ended.
+            suppress_ragged_eofs=False,
+        )
     except BaseException:
         plain.close()
         raise
@@ -130,6 +136,10 @@ class HttpClient:
         """Close the connection, if there is one."""
         self._connection.close()
 
+    def abort(self) -> None:
+        """End the connection under the request that waits on it."""
+        shut_down(self._connection.sock)
+
     def _make_ready(self) -> None:
         lane, connection = self._lane, self._connection
         if connection.sock is not None:
@@ -152,6 +162,10 @@ class HttpClient:
             lane.method, lane.target(number), body or None, headers
         )
         response = self._connection.getresponse()
+        if not _has_an_end(lane, response):
+            raise http.client.HTTPException(
+                "an answer whose end cannot be told from a connection that is cut"
+            )
         try:
             return response.status, response.read(), response.will_close
         except ConnectionError as error:
@@ -171,16 +185,37 @@ class HttpClient:
         return ended
 
 
+def _has_an_end(lane: Lane, response: http.client.HTTPResponse) -> bool:
+    """Tell whether an answer says how long it is (RFC 9112 section 6.3).
+
+    http.client takes a connection that ends in the head for the end of the head.
+    """
+    return response.chunked or response.length is not None or lane.method == "HEAD"
+
+
+def shut_down(connection: Optional[socket.socket]) -> None:
+    """End a connection that another thread waits on."""
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
 def judge(lane: Lane, number: int, status: int, body: bytes) -> Tuple[str, str]:
     """Return how a request with this answer has ended, and why it is not well."""
-    text = lane.expected_text.replace(NUMBER, str(number))
     shown = body[:_SHOWN_BYTES].decode("utf-8", "replace")
-    if status in _SERVER_ERRORS and status != lane.expected_status:
+    if status in SERVER_ERRORS and status != lane.expected_status:
         return SERVER_ERROR, "status {0}: {1}".format(status, shown)
     if status != lane.expected_status:
         return WRONG_ANSWER, "status {0} instead of {1}: {2}".format(
             status, lane.expected_status, shown
         )
-    if text.encode("utf-8") not in body:
-        return WRONG_ANSWER, "without {0!r}: {1}".format(text, shown)
-    return ANSWERED, ""
+    return judge_text(lane, number, body)
+
+
+def judge_text(lane: Lane, number: int, body: bytes) -> Tuple[str, str]:
+    """Return how a request with this text has ended, and why it is not well."""
+    text = lane.expected_text.replace(NUMBER, str(number))
+    if text.encode("utf-8") in body:
+        return ANSWERED, ""
+    shown = body[:_SHOWN_BYTES].decode("utf-8", "replace")
+    return WRONG_ANSWER, "without {0!r}: {1}".format(text, shown)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
@@ -15,6 +16,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 
 NUMBER = "{number}"
 _SCHEMES = {"http": ("http", "https"), "websocket": ("ws", "wss")}
+_LINE = re.compile(r"[\t\x20-\x7e]*\Z")
 _TLS = ("https", "wss")
 
 
@@ -49,10 +51,14 @@ class Lane:
     @property
     def server_name(self) -> str:
         """Return the name that a visitor would ask for, without the port."""
-        host = next(
-            (self.headers[name] for name in self.headers if name.lower() == "host"), ""
-        )
+        host = self.host_header
         return (urlsplit("//" + host).hostname if host else "") or self.address[0]
+
+    @property
+    def host_header(self) -> str:
+        """Return the header Host that was given, in whatever case; empty if none."""
+        names = [name for name in self.headers if name.lower() == "host"]
+        return self.headers[names[0]] if names else ""
 
     @property
     def address(self) -> Tuple[str, int]:
@@ -70,25 +76,40 @@ class Lane:
         for problem in self._problems():
             raise KeepaliveError("lanes: {0}: {1}".format(self.name, problem))
 
-    def _problems(self) -> List[str]:
-        parts = urlsplit(self.url)
+    def _problems(self) -> Iterator[str]:
         schemes = _SCHEMES[self.kind]
-        problems = []
-        if parts.scheme not in schemes or not parts.hostname:
-            problems.append(
-                "url is {0!r}; kind {1} needs one that begins with {2}".format(
+        if not _is_url(self.url, schemes):
+            yield (
+                "url is {0!r}; kind {1} needs a whole one of plain characters that "
+                "begins with {2}".format(
                     self.url, self.kind, " or ".join(each + "://" for each in schemes)
                 )
             )
-        if self.connections < 1 or self.rate_per_s <= 0:
-            problems.append(
-                "connections is {0} and rate_per_s is {1}; both must be above 0".format(
-                    self.connections, self.rate_per_s
+        for name, value in self.headers.items():
+            if not _LINE.match(name) or not _LINE.match(value):
+                yield "headers has {0!r}: {1!r}, which is not one line of ASCII".format(
+                    name, value
                 )
+        for name in ("connections", "timeout_s", "late_after_ms"):
+            if getattr(self, name) < 1:
+                yield "{0} is {1}; it must be at least 1".format(
+                    name, getattr(self, name)
+                )
+        if self.rate_per_s <= 0 or self.connection_max_s < 0:
+            yield (
+                "rate_per_s is {0} and connection_max_s is {1}; the one must be above "
+                "0, the other not below".format(self.rate_per_s, self.connection_max_s)
             )
-        if self.timeout_s < 1 or self.late_after_ms < 1 or self.connection_max_s < 0:
-            problems.append("timeout_s and late_after_ms must be at least 1")
-        return problems
+
+
+def _is_url(url: str, schemes: Sequence[str]) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = url.isascii() and url.isprintable() and " " not in url
+    return plain and parts.scheme in schemes and bool(parts.hostname) and port != 0
 
 
 def lanes_of(given: Sequence[Mapping[str, Any]]) -> List[Lane]:

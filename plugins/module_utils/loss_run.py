@@ -1,10 +1,11 @@
 # Copyright: keepalive.fastapi contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Send the lanes of a loss probe: each request when it is due, whatever came before.
+"""Send the lanes of a loss probe: each request when it is due.
 
-A client that waited for the last answer before it thought of the next request
-would send none while nothing answers, and so miss what a visitor would lose.
+A client that thought of the next request only after the last answer would send none
+while nothing answers, and so miss what a visitor would lose. Here a request that
+finds all clients of its lane waiting is late, and counts in any case.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, List, Protocol, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Protocol, Sequence
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils import loss_tally
 from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_http import (
@@ -24,6 +25,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_tally impor
     ANSWERED,
     LATE,
     NEVER_SENT,
+    UNANSWERED,
     Connections,
     Ended,
     LaneTally,
@@ -41,6 +43,8 @@ class Client(Protocol):
     def send(self, number: int) -> Ended: ...
 
     def close(self) -> None: ...
+
+    def abort(self) -> None: ...
 
 
 MakeClient = Callable[[Lane, Connections], Client]
@@ -64,7 +68,35 @@ class Probe:
     @property
     def planned_requests(self) -> int:
         """Return how many requests are due before the time has passed."""
-        return sum(math.ceil(self.duration_s * each.rate_per_s) for each in self.lanes)
+        return sum(_due_before(self.duration_s, each.rate_per_s) for each in self.lanes)
+
+
+def _due_before(seconds: float, rate_per_s: float) -> int:
+    number = math.floor(seconds * rate_per_s)
+    return number + (number / rate_per_s < seconds)
+
+
+class _End:
+    """When the last request is due: after the duration, or where it was stopped."""
+
+    def __init__(self, begun: float, duration_s: float) -> None:
+        self.begun = begun
+        self.after_s = duration_s
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        if not self._stopped.is_set():
+            self.after_s = min(self.after_s, self.now_s())
+            self._stopped.set()
+
+    def now_s(self) -> float:
+        return time.monotonic() - self.begun
+
+    def wait_until(self, due_s: float) -> bool:
+        """Wait until a request is due; return whether it is to be sent."""
+        if due_s < self.after_s:
+            self._stopped.wait(max(due_s - self.now_s(), 0))
+        return due_s < self.after_s
 
 
 class _Sender:
@@ -78,29 +110,37 @@ class _Sender:
         self._tally = tally
         self._client = client
 
-    def run(self, begun: float, duration_s: float, stop: threading.Event) -> None:
-        """Send until the time has passed, or ``stop`` is set."""
-        lane, number = self._lane, self._index
-        while True:
-            due_s = number / lane.rate_per_s
-            if due_s >= duration_s or stop.wait(
-                max(begun + due_s - time.monotonic(), 0)
-            ):
-                break
-            self._send(number, due_s, begun, duration_s)
-            number += lane.connections
+    def run(self, end: _End) -> None:
+        """Send all that is due before the end."""
+        number = self._index
+        while end.wait_until(number / self._lane.rate_per_s):
+            self._send(number, end)
+            number += self._lane.connections
         self._client.close()
 
-    def _send(self, number: int, due_s: float, begun: float, duration_s: float) -> None:
-        begun_s = time.monotonic() - begun
-        if begun_s > duration_s + self._lane.timeout_s:
-            ended = Ended(NEVER_SENT, "the probe's time had passed before its turn")
+    def abort(self) -> None:
+        """End the request that is under way."""
+        self._client.abort()
+
+    def _send(self, number: int, end: _End) -> None:
+        lane, begun_s = self._lane, end.now_s()
+        due_s = number / lane.rate_per_s
+        if begun_s > end.after_s + lane.timeout_s:
+            ended = Ended(NEVER_SENT, "the probe ended before its turn")
         else:
-            ended = self._client.send(number)
-        done_s = time.monotonic() - begun
-        if ended.kind == ANSWERED and (done_s - due_s) * 1e3 > self._lane.late_after_ms:
+            ended = self._ended(number)
+        done_s = end.now_s()
+        if ended.kind == ANSWERED and (done_s - due_s) * 1e3 > lane.late_after_ms:
             ended = replace(ended, kind=LATE)
         self._tally.add(number, ended, due_s=due_s, begun_s=begun_s, done_s=done_s)
+
+    def _ended(self, number: int) -> Ended:
+        try:
+            return self._client.send(number)
+        # Whatever it is, the request counts and the client goes on.
+        except Exception as error:  # noqa: BLE001
+            self._client.close()
+            return Ended(UNANSWERED, "the probe failed: {0!r}".format(error))
 
 
 def run_probe(probe: Probe, make_client: MakeClient = client_of) -> Dict[str, Any]:
@@ -116,30 +156,31 @@ def run_probe(probe: Probe, make_client: MakeClient = client_of) -> Dict[str, An
         for lane in probe.lanes
         for index in range(lane.connections)
     ]
-    begun, begun_at = time.monotonic(), time.time()
-    stop = threading.Event()
-    threads = [
-        threading.Thread(
-            target=sender.run, args=(begun, probe.duration_s, stop), daemon=True
-        )
+    begun_at, end = time.time(), _End(time.monotonic(), probe.duration_s)
+    threads = {
+        threading.Thread(target=sender.run, args=(end,), daemon=True): sender
         for sender in senders
-    ]
+    }
     for thread in threads:
         thread.start()
-    _wait(threads, probe, stop)
+    _wait(threads, probe, end)
     return {
         "begun_at_s": round(begun_at, 3),
-        "seconds": round(time.monotonic() - begun, 3),
+        "seconds": round(end.now_s(), 3),
         **_account(tallies),
     }
 
 
-def _wait(
-    threads: Sequence[threading.Thread], probe: Probe, stop: threading.Event
-) -> None:
+def _wait(threads: Mapping[threading.Thread, _Sender], probe: Probe, end: _End) -> None:
+    """Wait for the answers; what goes on for ever is ended after all timeouts."""
+    patience_s = max(lane.timeout_s for lane in probe.lanes)
     while any(thread.is_alive() for thread in threads):
         if probe.should_stop():
-            stop.set()
+            end.stop()
+        if end.now_s() > end.after_s + patience_s:
+            for thread, sender in threads.items():
+                if thread.is_alive():
+                    sender.abort()
         time.sleep(_STOP_INTERVAL_S)
 
 

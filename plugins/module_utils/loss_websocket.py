@@ -15,14 +15,18 @@ import base64
 import contextlib
 import hashlib
 import os
+import re
+import socket
 import ssl
 import struct
 import time
 from typing import Iterator, Optional, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_http import (
+    SERVER_ERRORS,
     connect,
-    judge,
+    judge_text,
+    shut_down,
     tls_context,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_lanes import (
@@ -31,12 +35,14 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_lanes impor
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_tally import (
     NEVER_SENT,
+    SERVER_ERROR,
     UNANSWERED,
+    WRONG_ANSWER,
     Connections,
     Ended,
 )
 
-TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+MORE, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FINAL = 0x80
 _MASKED = 0x80
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -46,8 +52,8 @@ _SHORT_HEAD_BYTES = 2
 _CODE_BYTES = 2
 _SWITCHING = 101
 
-# What it is, and its payload.
-Frame = Tuple[int, bytes]
+# What it is, whether it ends a message, and its payload.
+Frame = Tuple[int, bool, bytes]
 
 
 def encode(opcode: int, payload: bytes, mask: bytes) -> bytes:
@@ -78,7 +84,8 @@ def decode(data: bytes) -> Tuple[Optional[Frame], bytes]:
         length = int.from_bytes(data[_SHORT_HEAD_BYTES:start], "big")
     if len(data) < start + length:
         return None, data
-    return (data[0] & 0x0F, data[start : start + length]), data[start + length :]
+    end = start + length
+    return (data[0] & 0x0F, bool(data[0] & _FINAL), data[start:end]), data[end:]
 
 
 def close_code(payload: bytes) -> int:
@@ -97,46 +104,50 @@ class _ClosedError(Exception):
 class _RefusedError(Exception):
     """The server has answered the handshake with another status."""
 
-    def __init__(self, status: int, body: bytes) -> None:
-        super().__init__("status {0}".format(status))
+    def __init__(self, status: int) -> None:
+        super().__init__("status {0} instead of {1}".format(status, _SWITCHING))
         self.status = status
-        self.body = body
 
 
 class _Connection:
     """An open WebSocket."""
 
-    def __init__(self, lane: Lane, context: Optional[ssl.SSLContext]) -> None:
+    def __init__(
+        self, lane: Lane, number: int, context: Optional[ssl.SSLContext]
+    ) -> None:
         self._socket = connect(lane, context)
         self._timeout_s = lane.timeout_s
         self._rest = b""
         self.opened_at = time.monotonic()
         self.messages = 0
         try:
-            self._shake_hands(lane)
+            self._shake_hands(lane, number)
         except BaseException:
             self._socket.close()
             raise
 
-    def _shake_hands(self, lane: Lane) -> None:
+    def _shake_hands(self, lane: Lane, number: int) -> None:
         key = base64.b64encode(os.urandom(16))
         headers = {
-            "Host": lane.server_name,
+            **({} if lane.host_header else {"Host": lane.server_name}),
             **lane.headers,
             "Upgrade": "websocket",
             "Connection": "Upgrade",
             "Sec-WebSocket-Key": key.decode("ascii"),
             "Sec-WebSocket-Version": "13",
         }
-        lines = ["GET {0} HTTP/1.1".format(lane.target(0))]
+        lines = ["GET {0} HTTP/1.1".format(lane.target(number))]
         lines += ["{0}: {1}".format(name, headers[name]) for name in headers]
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         while b"\r\n\r\n" not in self._rest:
             self._receive()
         head, _end, self._rest = self._rest.partition(b"\r\n\r\n")
-        status = int(head.split(b" ", 2)[1])
+        told = re.match(rb"HTTP/1\.[01] (\d{3})", head)
+        if not told:
+            raise ConnectionError("no HTTP answer: {0!r}".format(head[:80]))
+        status = int(told.group(1))
         if status != _SWITCHING:
-            raise _RefusedError(status, self._rest)
+            raise _RefusedError(status)
         # RFC 6455 wants SHA-1, to tell a WebSocket server from any other.
         digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
         expected = base64.b64encode(digest)
@@ -153,11 +164,19 @@ class _Connection:
         self._socket.sendall(encode(opcode, payload, os.urandom(4)))
 
     def message(self) -> bytes:
-        """Wait for a message. Raises _ClosedError, or OSError at the end."""
+        """Wait for a whole message. Raises _ClosedError, or OSError at the end."""
+        until, parts = time.monotonic() + self._timeout_s, b""
         while True:
-            for opcode, payload in self._frames():
-                if opcode in (TEXT, BINARY):
-                    return payload
+            for opcode, final, payload in self._frames():
+                if opcode in (TEXT, BINARY, MORE):
+                    parts += payload
+                    if final:
+                        return parts
+            # Pings come for as long as the connection is up, answers may not.
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise socket.timeout("no message in time")
+            self._socket.settimeout(left_s)
             self._receive()
 
     def _frames(self) -> Iterator[Frame]:
@@ -167,11 +186,11 @@ class _Connection:
             if frame is None:
                 return
             if frame[0] == PING:
-                self.send(PONG, frame[1])
+                self.send(PONG, frame[2])
             elif frame[0] == CLOSE:
                 with contextlib.suppress(OSError):
-                    self.send(CLOSE, frame[1])
-                raise _ClosedError(close_code(frame[1]))
+                    self.send(CLOSE, frame[2])
+                raise _ClosedError(close_code(frame[2]))
             yield frame
 
     def look(self) -> None:
@@ -190,6 +209,9 @@ class _Connection:
     def close(self) -> None:
         self._socket.close()
 
+    def shut_down(self) -> None:
+        shut_down(self._socket)
+
 
 class WebSocketClient:
     """A client that keeps one WebSocket open, and sends message after message."""
@@ -203,16 +225,17 @@ class WebSocketClient:
     def send(self, number: int) -> Ended:
         """Send one message and wait for its answer; return how it ended."""
         try:
-            connection = self._ready()
+            connection = self._ready(number)
         except _RefusedError as error:
-            return Ended(*judge(self._lane, number, error.status, error.body))
+            kind = SERVER_ERROR if error.status in SERVER_ERRORS else WRONG_ANSWER
+            return Ended(kind, "the handshake: {0}".format(error))
         except OSError as error:
             return Ended(NEVER_SENT, repr(error))
         connection.messages += 1
         text = self._lane.body.replace(NUMBER, str(number))
         try:
             connection.send(TEXT, text.encode("utf-8"))
-            kind, said = judge(self._lane, number, 200, connection.message())
+            kind, said = judge_text(self._lane, number, connection.message())
         except (OSError, _ClosedError) as error:
             kind, said = UNANSWERED, repr(error)
             self._lose(error)
@@ -221,11 +244,11 @@ class WebSocketClient:
             self.close()
         return Ended(kind, said, connection.messages, age_s)
 
-    def _ready(self) -> _Connection:
+    def _ready(self, number: int) -> _Connection:
         if self._open is not None:
             self._look(self._open)
         if self._open is None:
-            self._open = _Connection(self._lane, self._context)
+            self._open = _Connection(self._lane, number, self._context)
             self._connections.opened += 1
         return self._open
 
@@ -253,6 +276,11 @@ class WebSocketClient:
         with contextlib.suppress(OSError):
             self._open.send(CLOSE, struct.pack("!H", _NORMAL))
         self._drop()
+
+    def abort(self) -> None:
+        """End the connection under the message that waits on it."""
+        if self._open is not None:
+            self._open.shut_down()
 
     def _drop(self) -> None:
         if self._open is not None:

@@ -13,9 +13,12 @@ author: keepalive.fastapi contributors (@keepalive)
 description:
   - Sends lanes of requests while something else is done to the service, such as a
     release or a reload, and tells what became of each request.
-  - Every request is due at a fixed moment and is sent then, whatever became of the
-    one before. A client that waits for an answer first would send none while
-    nothing answers, and so miss what visitors lose.
+  - Every request is due at a fixed moment, is sent as soon as one of its lane's clients
+    is free, and counts in any case. A client that waits for an answer before it thinks
+    of another request would send none while nothing answers, and so miss what
+    visitors lose.
+  - An answer must tell where it ends, by a length or in chunks, for otherwise a
+    connection that was cut looks like the end of an answer.
   - A kept connection that the server closed while it waited is replaced, which
     loses nothing. A request whose connection ends under it is lost, for no client
     may send a POST a second time.

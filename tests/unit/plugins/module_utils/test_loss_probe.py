@@ -28,7 +28,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_run import 
     Probe,
     run_probe,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_tally import ENDS
+from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_tally import (
+    ENDS,
+    Ended,
+)
 
 Handler = Callable[[socket.socket], None]
 
@@ -185,6 +188,75 @@ def test_an_answer_cut_short() -> None:
     assert "IncompleteRead" in result["failures"][0]["said"]
 
 
+@pytest.mark.parametrize(
+    "sent", [b"HTTP/1.1 200 OK\r\nContent-Ty", b"HTTP/1.1 200 OK\r\n\r\nhel"]
+)
+def test_an_answer_whose_end_cannot_be_seen(sent: bytes) -> None:
+    def cut(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(sent)
+
+    with serving(cut) as address:
+        result = probed(address, requests=3)
+    assert ends(result) == {"unanswered": 3}
+
+
+def test_an_answer_that_never_ends_is_ended() -> None:
+    def stream(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            connection.sendall(b"1\r\nx\r\n")
+            time.sleep(0.1)
+
+    with serving(stream) as address:
+        result = probed(address, requests=1)
+    assert ends(result) == {"unanswered": 1}
+    assert result["seconds"] < 10
+
+
+def test_what_was_due_before_it_was_stopped_counts() -> None:
+    def hang(connection: socket.socket) -> None:
+        request_of(connection)
+        time.sleep(5)
+
+    with serving(hang) as address:
+        lane = Lane(
+            "lane",
+            "http://{0}/".format(address),
+            connections=1,
+            rate_per_s=10,
+            timeout_s=1,
+        )
+        begun = time.monotonic()
+        probe = Probe([lane], 60, lambda: time.monotonic() > begun + 1.05)
+        result = run_probe(probe)
+    assert 10 <= result["requests"] == result["lost"] <= 13
+
+
+def test_a_client_that_fails_loses_its_request() -> None:
+    class Broken:
+        def send(self, number: int) -> Ended:
+            raise UnicodeError(number)
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+        abort = close
+
+    lane = Lane("lane", "http://localhost/", rate_per_s=50)
+    result = run_probe(Probe([lane], 0.1), lambda _lane, _connections: Broken())
+    assert ends(result) == {"unanswered": 5}
+    assert "UnicodeError" in result["failures"][0]["said"]
+
+
+@pytest.mark.parametrize(("rate_per_s", "planned"), [(1.1, 34), (20, 600), (0.5, 15)])
+def test_as_many_are_planned_as_are_due(rate_per_s: float, planned: int) -> None:
+    lane = Lane("lane", "http://localhost/", rate_per_s=rate_per_s)
+    assert Probe([lane], 30).planned_requests == planned
+    assert sum(1 for n in range(1000) if n / rate_per_s < 30) == planned
+
+
 def test_a_server_that_hangs_holds_nobody_else_up() -> None:
     def hang(connection: socket.socket) -> None:
         request_of(connection)
@@ -309,14 +381,46 @@ def test_a_websocket_that_just_ends_is_told_apart() -> None:
     assert result["lanes"]["lane"]["connections_closed_abruptly"] == 4
 
 
-def test_a_handshake_that_is_refused() -> None:
+def test_a_message_in_pieces_is_one() -> None:
+    def pieces(connection: socket.socket) -> None:
+        open_websocket(connection)
+        while True:
+            text = message_of(connection)
+            connection.sendall(bytes([loss_websocket.TEXT, 2]) + text[:2])
+            connection.sendall(frame(loss_websocket.PING, b""))
+            connection.sendall(frame(loss_websocket.MORE, text[2:]))
+
+    with serving(pieces) as address:
+        result = probed(
+            address, kind="websocket", body="n {number}", expected_text="n {number}"
+        )
+    assert ends(result) == {"answered": 5}
+
+
+def test_pings_are_no_answer() -> None:
+    def ping(connection: socket.socket) -> None:
+        open_websocket(connection)
+        while True:
+            connection.sendall(frame(loss_websocket.PING, b""))
+            time.sleep(0.1)
+
+    with serving(ping) as address:
+        result = probed(address, requests=1, kind="websocket", body="hello")
+    assert ends(result) == {"unanswered": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [("502 Bad Gateway", "server_error"), ("200 OK", "wrong_answer")],
+)
+def test_a_handshake_that_is_refused(status: str, kind: str) -> None:
     def refuse(connection: socket.socket) -> None:
         request_of(connection)
-        answer(connection, b"no", "502 Bad Gateway")
+        answer(connection, b"no", status)
 
     with serving(refuse) as address:
         result = probed(address, kind="websocket", body="hello")
-    assert ends(result) == {"server_error": 5}
+    assert ends(result) == {kind: 5}
 
 
 @pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536])
@@ -327,7 +431,7 @@ def test_a_frame_of_any_length(length: int) -> None:
     # What a server sends has no mask.
     plain = bytes([sent[0], sent[1] & 0x7F]) + sent[2:start] + sent[start + 4 :]
     got, rest = loss_websocket.decode(plain + b"more")
-    assert got == (loss_websocket.TEXT, payload)
+    assert got == (loss_websocket.TEXT, True, payload)
     assert rest == b"more"
     assert loss_websocket.decode(plain[:-1])[0] is None or length == 0
 
@@ -342,8 +446,13 @@ LANE: Dict[str, Any] = {"name": "a", "url": "http://localhost/", "headers": {}}
         ([LANE, LANE], "no two of the same name"),
         ([{**LANE, "url": "localhost/"}], "begins with http:// or https://"),
         ([{**LANE, "kind": "websocket"}], "begins with ws:// or wss://"),
-        ([{**LANE, "rate_per_s": 0}], "must be above 0"),
-        ([{**LANE, "connections": 0}], "must be above 0"),
+        ([{**LANE, "url": "http://h:99999/"}], "url is"),
+        ([{**LANE, "url": "http://[::1/"}], "url is"),
+        ([{**LANE, "url": "http://h/\u00e4"}], "plain characters"),
+        ([{**LANE, "headers": {"X": "a\nb"}}], "not one line"),
+        ([{**LANE, "connection_max_s": -1}], "connection_max_s is -1"),
+        ([{**LANE, "rate_per_s": 0}], "rate_per_s is 0"),
+        ([{**LANE, "connections": 0}], "connections is 0"),
         ([{**LANE, "timeout_s": 0}], "at least 1"),
     ],
 )
