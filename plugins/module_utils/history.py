@@ -10,8 +10,8 @@ a count and never a clock.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterable, List, Optional, Sequence
@@ -35,6 +35,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
 UNPROVEN, GOOD, BAD = "unproven", "good", "bad"
 # One release may have had several configurations.
 KEPT = 20
+_NAMES = "[0-9]" * 6 + ".json"
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,17 @@ class Entry:
 def entries(layout: Layout) -> List[Entry]:
     """Return what is recorded, the latest first; what cannot be read is left out."""
     found = []
-    for path in sorted(layout.history_dir.glob("*.json"), reverse=True):
-        try:
+    for path in sorted(layout.history_dir.glob(_NAMES), reverse=True):
+        with contextlib.suppress(KeyError, TypeError, ValueError, FileNotFoundError):
             known = json.loads(path.read_text(encoding="utf-8"))
-            entry = Entry(
-                int(path.stem),
-                known["verdict"],
-                known["reason"],
-                deployment_of(known["deployment"]),
+            found.append(
+                Entry(
+                    int(path.stem),
+                    known["verdict"],
+                    known["reason"],
+                    deployment_of(known["deployment"]),
+                )
             )
-        except (KeyError, TypeError, ValueError):
-            continue
-        found.append(entry)
     return found
 
 
@@ -75,22 +75,36 @@ def entry_of(layout: Layout, files: SlotFiles) -> Optional[Entry]:
     return next((each for each in known if each.deployment.plan.files == files), None)
 
 
+def live_entry(layout: Layout) -> Optional[Entry]:
+    """Return the latest entry of what is live; None if no switch has recorded it."""
+    live = live_slot(layout)
+    files = read_slot(layout, live) if live else None
+    return entry_of(layout, files) if files else None
+
+
 def record(
     layout: Layout, deployment: Deployment, verdict: str, reason: str = ""
 ) -> None:
     """Make this the latest entry, and the only one of the same deployment."""
     known = entries(layout)
+    number = known[0].number + 1 if known else 1
+    _write(layout, Entry(number, verdict, reason, deployment))
+    for each in known:
+        if _is_outdated(each, deployment):
+            _path(layout, each.number).unlink(missing_ok=True)
+    _prune(layout)
+
+
+def _write(layout: Layout, entry: Entry) -> None:
     # The environment may hold secrets.
     layout.history_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    text = {"verdict": verdict, "reason": reason, "deployment": deployment.as_dict()}
-    number = known[0].number + 1 if known else 1
-    write_atomically(
-        _path(layout, number), json.dumps(text, indent=1) + "\n", mode=0o600
-    )
-    rest = [each for each in known if not _is_outdated(each, deployment)]
-    for each in known:
-        if each not in rest[: KEPT - 1]:
-            _path(layout, each.number).unlink()
+    text = {
+        "verdict": entry.verdict,
+        "reason": entry.reason,
+        "deployment": entry.deployment.as_dict(),
+    }
+    path = _path(layout, entry.number)
+    write_atomically(path, json.dumps(text, indent=1) + "\n", mode=0o600)
 
 
 def _is_outdated(entry: Entry, deployment: Deployment) -> bool:
@@ -102,19 +116,52 @@ def _is_outdated(entry: Entry, deployment: Deployment) -> bool:
     return entry.deployment.key == deployment.key or (same and entry.verdict != GOOD)
 
 
-def note_ready(layout: Layout, plan: Plan) -> None:
-    """Record what has become ready, unless it is known to be good already."""
+def _prune(layout: Layout) -> None:
+    """Forget the oldest, bad ones first, but never what runs or the way back."""
+    known, live = entries(layout), live_entry(layout)
+    way_back = [each for each in known if each != live and each.verdict == GOOD][:1]
+    old = [each for each in reversed(known[1:]) if each not in (live, *way_back)]
+    old.sort(key=lambda each: each.verdict != BAD)
+    for each in old[: max(len(known) - KEPT, 0)]:
+        _path(layout, each.number).unlink(missing_ok=True)
+
+
+def note_switch(layout: Layout, plan: Plan) -> None:
+    """Record what has become ready and is about to be live, as the latest entry."""
     known = entry_of(layout, plan.files)
-    if known and known.deployment.plan == plan and known.verdict != BAD:
-        return
-    record(layout, Deployment(plan, known.deployment.site if known else ""), UNPROVEN)
+    good = known is not None and known.verdict == GOOD
+    site = known.deployment.site if known else ""
+    record(layout, Deployment(plan, site), GOOD if good else UNPROVEN)
+
+
+def note_stay(layout: Layout, plan: Plan) -> None:
+    """Keep the plan of what stays live; it may be judged otherwise from now on."""
+    known = entry_of(layout, plan.files)
+    if known is None:
+        record(layout, Deployment(plan, ""), UNPROVEN)
+    elif known.deployment.plan != plan:
+        deployment = replace(known.deployment, plan=plan)
+        _write(layout, replace(known, deployment=deployment))
 
 
 def note_failure(layout: Layout, plan: Plan, reason: str) -> None:
-    """Record what did not become ready, so that nothing goes back to it."""
-    known = entry_of(layout, plan.files)
-    site = known.deployment.site if known else ""
-    record(layout, Deployment(plan, site), BAD, reason)
+    """Record what did not become ready, so that nothing goes back to it.
+
+    Except for what is live: that new processes of it fail says nothing of those
+    that serve.
+    """
+    live = live_entry(layout)
+    if live and live.deployment.plan.files == plan.files:
+        return
+    same = [
+        each
+        for each in entries(layout)
+        if each.deployment.plan.files == plan.files and each.deployment.site
+    ]
+    for each in same:
+        _write(layout, replace(each, verdict=BAD, reason=reason))
+    if not same:
+        record(layout, Deployment(plan, ""), BAD, reason)
 
 
 def confirm(layout: Layout, *, dry_run: bool = False) -> bool:
@@ -123,9 +170,7 @@ def confirm(layout: Layout, *, dry_run: bool = False) -> bool:
     Returns whether that was news. Raises KeepaliveError if nothing is live, unless it
     is a ``dry_run``, in which what comes before has made nothing either.
     """
-    live = live_slot(layout)
-    files = read_slot(layout, live) if live else None
-    known = entry_of(layout, files) if files else None
+    known = live_entry(layout)
     if known is None and dry_run:
         return True
     if known is None:
@@ -150,9 +195,40 @@ def site_text(layout: Layout) -> str:
         return ""
 
 
+def begin_rollback(layout: Layout, target: str) -> None:
+    """Note the key of what a rollback is on its way to, until it is there."""
+    write_atomically(_unfinished(layout), target + "\n", mode=0o600)
+
+
+def unfinished_rollback(layout: Layout) -> Optional[Entry]:
+    """Return what an interrupted rollback was on its way to; None without one."""
+    try:
+        target = _unfinished(layout).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    return next(
+        (each for each in entries(layout) if each.deployment.key == target), None
+    )
+
+
+def end_rollback(layout: Layout) -> None:
+    """Note that no rollback is unfinished, or that a deployment has overtaken it."""
+    _unfinished(layout).unlink(missing_ok=True)
+
+
 def forget_all(layout: Layout) -> None:
     """Remove what is recorded of a service that is taken away."""
-    shutil.rmtree(layout.history_dir, ignore_errors=True)
+    end_rollback(layout)
+    for pattern in (_NAMES, ".new-*"):
+        for path in layout.history_dir.glob(pattern):
+            path.unlink(missing_ok=True)
+    # What somebody else put there is theirs to remove.
+    with contextlib.suppress(OSError):
+        layout.history_dir.rmdir()
+
+
+def _unfinished(layout: Layout) -> Path:
+    return layout.history_dir / "unfinished-rollback"
 
 
 def _path(layout: Layout, number: int) -> Path:
@@ -169,7 +245,8 @@ def choose(
     """
     there = set(releases)
     other = [each for each in known if each.deployment.key != current]
-    able = [each for each in other if each.release in there]
+    # Without its site, what it serves by is not known.
+    able = [each for each in other if each.release in there and each.deployment.site]
     if wanted:
         named = [each for each in able if each.release == wanted]
         chosen = _latest(named, GOOD) or next(iter(named), None)

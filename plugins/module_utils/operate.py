@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Callable, Sequence, Tuple
+from typing import Protocol, Sequence, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils import history
 from ansible_collections.keepalive.fastapi.plugins.module_utils.deployment import (
@@ -20,6 +20,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.deployment impor
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.history import Entry
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config import (
     Host as Nginx,
 )
@@ -39,16 +40,55 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch impo
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     Layout,
     gunicorn_seconds,
-    live_slot,
-    read_slot,
 )
 
 _NGINX_DIR = Path("/etc/nginx")
 _SITE_MODE = 0o644
 _RELOAD_TIMEOUT_S = 30
 
-# Puts a text in the place of the service's nginx site and reloads nginx.
-PutSite = Callable[[str], None]
+
+@dataclass(frozen=True)
+class Change:
+    """What was live, and what is live now."""
+
+    before: Deployment
+    after: Deployment
+
+
+class Site(Protocol):
+    """The place of the service's nginx site."""
+
+    def check(self, text: str) -> None:
+        """Raise KeepaliveError if nginx would not take this text; empty for none."""
+
+    def put(self, text: str) -> None:
+        """Put the text in place and reload nginx; empty takes the site away."""
+
+
+class NginxSite:
+    """The site in nginx's configuration on this host."""
+
+    def __init__(self, layout: Layout, run: Runner) -> None:
+        self._path = str(layout.site.relative_to(_NGINX_DIR))
+        self._run = run
+
+    def check(self, text: str) -> None:
+        self._configure(text, check_mode=True)
+
+    def put(self, text: str) -> None:
+        self._configure(text, check_mode=False)
+
+    def _configure(self, text: str, *, check_mode: bool) -> None:
+        file = ConfigFile(self._path, text.encode("utf-8"), _SITE_MODE)
+        request = Request(
+            files=[file] if text else [],
+            absent=[] if text else [self._path],
+            config_dir=_NGINX_DIR,
+            reload=True,
+            reload_timeout_s=_RELOAD_TIMEOUT_S,
+        )
+        nginx = Nginx(nginx=find_nginx("nginx"), scratch_dir=gettempdir())
+        configure(request, nginx, self._run, check_mode=check_mode)
 
 
 @dataclass(frozen=True)
@@ -57,68 +97,99 @@ class Host:
 
     layout: Layout
     switch: Switch
-    put_site: PutSite
+    site: Site
     releases: Sequence[str]
 
 
-def site_writer(layout: Layout, run: Runner) -> PutSite:
-    """Return what puts a site in place if nginx accepts it, and reloads nginx."""
-
-    def put(text: str) -> None:
-        path = str(layout.site.relative_to(_NGINX_DIR))
-        request = Request(
-            files=[ConfigFile(path, text.encode("utf-8"), _SITE_MODE)],
-            absent=[],
-            config_dir=_NGINX_DIR,
-            reload=True,
-            reload_timeout_s=_RELOAD_TIMEOUT_S,
-        )
-        nginx = Nginx(nginx=find_nginx("nginx"), scratch_dir=gettempdir())
-        configure(request, nginx, run)
-
-    return put
-
-
-def running(layout: Layout) -> Deployment:
+def running(layout: Layout) -> Entry:
     """Return what is live. Raises KeepaliveError if no switch has recorded it."""
-    live = live_slot(layout)
-    files = read_slot(layout, live) if live else None
-    known = history.entry_of(layout, files) if files else None
+    known = history.live_entry(layout)
     if known is None:
         raise KeepaliveError(
             "name: {0} has no live slot on this host that is recorded; deploy it with "
             "site.yml first".format(layout.name)
         )
-    return replace(known.deployment, site=history.site_text(layout))
+    site = history.site_text(layout)
+    return replace(known, deployment=replace(known.deployment, site=site))
 
 
-def recycle(host: Host, *, dry_run: bool) -> Outcome:
-    """Replace the live slot's processes by new ones of the same release."""
-    plan = running(host.layout).plan
+def recycle(host: Host, *, dry_run: bool) -> Tuple[Change, Outcome]:
+    """Replace the live slot's processes by new ones of the same deployment."""
+    now = running(host.layout).deployment
     if dry_run:
-        return host.switch.would(plan, anew=True)
-    return host.switch.converge(plan, anew=True)
+        return Change(now, now), host.switch.would(now.plan, anew=True)
+    with host.switch.exclusive():
+        now = running(host.layout).deployment
+        return Change(now, now), host.switch.converge(now.plan, anew=True)
 
 
-def roll_back(host: Host, wanted: str, *, dry_run: bool) -> Tuple[Deployment, Outcome]:
-    """Go back to the release ``wanted``, or the last good one; return what it is.
+def roll_back(host: Host, wanted: str, *, dry_run: bool) -> Tuple[Change, Outcome]:
+    """Go back to the release ``wanted``, or the last good one, with its site.
 
-    What was left is marked as bad. Raises KeepaliveError if there is nothing to go
-    back to, or the old release does not become ready, which changes nothing.
+    Finishes a rollback that was interrupted. What is left is marked as bad. Raises
+    KeepaliveError if there is nothing to go back to, nginx would not take the site,
+    or the slot does not become ready; what is live then stays so.
     """
-    now = running(host.layout)
-    chosen = history.choose(
-        history.entries(host.layout), now.key, host.releases, wanted
-    ).deployment
     if dry_run:
-        outcome = host.switch.would(chosen.plan)
+        now, then = _way_back(host, wanted)
+        outcome = host.switch.would(then.deployment.plan)
     else:
-        outcome = _go_back(host, now, chosen)
-        reason = "left by a rollback to {0}".format(chosen.plan.release)
-        history.record(host.layout, now, history.BAD, reason)
-    if _other_site(now, chosen):
+        with host.switch.exclusive():
+            now, then = _way_back(host, wanted)
+            outcome = _leave(host, now, then)
+    if then.deployment.site != now.deployment.site:
         outcome.did("site")
-    return chosen, outcome
+    return Change(now.deployment, then.deployment), outcome
+
+
+def _way_back(host: Host, wanted: str) -> Tuple[Entry, Entry]:
+    """Return what is live and what to go back to, which nginx would serve."""
+    now = running(host.layout)
+    then = history.unfinished_rollback(host.layout)
+    if then is None or wanted not in ("", then.release):
+        known = history.entries(host.layout)
+        then = history.choose(known, now.deployment.key, host.releases, wanted)
+    if then.deployment.site != now.deployment.site:
+        host.site.check(then.deployment.site)
+    return now, then
+
+
+def _leave(host: Host, now: Entry, then: Entry) -> Outcome:
+    """Go back, with what is left marked before anything is done.
+
+    Killed at any point, the next rollback goes on to the same deployment.
+    """
+    layout = host.layout
+    moves = now.deployment.plan.files != then.deployment.plan.files
+    reason = "left by a rollback to {0}".format(then.release)
+    history.begin_rollback(layout, then.deployment.key)
+    if moves:
+        history.record(layout, now.deployment, history.BAD, reason)
+    try:
+        outcome = _go_back(host, now.deployment, then.deployment)
+    except BaseException:
+        if moves:
+            _stay(host, now)
+        raise
+    if now.deployment.key != then.deployment.key:
+        if not moves:
+            history.record(layout, now.deployment, history.BAD, reason)
+        good = then.verdict == history.GOOD
+        verdict = history.GOOD if good else history.UNPROVEN
+        history.record(layout, then.deployment, verdict)
+    history.end_rollback(layout)
+    return outcome
+
+
+def _stay(host: Host, now: Entry) -> None:
+    """Undo what a rollback has begun, if what it was to leave is live still."""
+    live = history.live_entry(host.layout)
+    if live is None or live.deployment.plan.files != now.deployment.plan.files:
+        return
+    if history.site_text(host.layout) != now.deployment.site:
+        host.site.put(now.deployment.site)
+    history.record(host.layout, now.deployment, now.verdict, now.reason)
+    history.end_rollback(host.layout)
 
 
 def _go_back(host: Host, now: Deployment, then: Deployment) -> Outcome:
@@ -129,22 +200,13 @@ def _go_back(host: Host, now: Deployment, then: Deployment) -> Outcome:
     """
     # What is left has connections by its own budgets.
     patience_s = now.plan.drain_timeout_s
-    if not _other_site(now, then):
-        return host.switch.converge(then.plan, patience_s=patience_s)
-    if _app_keepalive_s(then) >= _app_keepalive_s(now):
-        outcome = host.switch.converge(then.plan, patience_s=patience_s)
-        host.put_site(then.site)
-        return outcome
-    host.put_site(then.site)
-    try:
-        return host.switch.converge(then.plan, patience_s=patience_s)
-    except KeepaliveError:
-        host.put_site(now.site)
-        raise
-
-
-def _other_site(now: Deployment, then: Deployment) -> bool:
-    return bool(then.site) and then.site != now.site
+    site_first = _app_keepalive_s(then) < _app_keepalive_s(now)
+    if then.site != now.site and site_first:
+        host.site.put(then.site)
+    outcome = host.switch.converge(then.plan, patience_s=patience_s)
+    if then.site != now.site and not site_first:
+        host.site.put(then.site)
+    return outcome
 
 
 def _app_keepalive_s(deployment: Deployment) -> int:

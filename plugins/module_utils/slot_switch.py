@@ -88,6 +88,7 @@ class Switch:
         self._systemd = systemd
         self._clock = clock or Clock()
         self._proc_net_unix = proc_net_unix
+        self._held = False
 
     def would(self, plan: Plan, *, anew: bool = False) -> Outcome:
         """Tell what ``converge`` would do, changing nothing."""
@@ -114,10 +115,10 @@ class Switch:
         """
         _refuse_foreign_name(self._layout)
         _gid(plan.socket_group)
-        with self._exclusive():
+        with self.exclusive():
             live = slots.live_slot(self._layout)
             if live and not anew and self._can_stay(live, plan):
-                history.note_ready(self._layout, plan)
+                history.note_stay(self._layout, plan)
                 return self._repair(live, plan)
             return self._switch(live, plan, patience_s)
 
@@ -130,7 +131,7 @@ class Switch:
         outcome.did("remove")
         if dry_run:
             return outcome
-        with self._exclusive():
+        with self.exclusive():
             for slot in slots.SLOTS:
                 self._retire(slot, drain_timeout_s, outcome)
                 slots.remove_slot(layout, slot)
@@ -150,15 +151,18 @@ class Switch:
         try:
             self._start(target, plan)
             outcome.seconds_to_ready = self._wait_ready(target, plan, cursor)
+            history.note_switch(self._layout, plan)
         except BaseException as error:
             # Nothing points at the new slot yet: killing it loses nothing, and
             # one that hangs would take its whole TimeoutStopSec to stop.
             self._systemd.kill(self._layout.service_unit(target))
             self._stop(target)
             if isinstance(error, NotReadyError):
-                history.note_failure(self._layout, plan, str(error).partition("\n")[0])
+                # A full disk must not hide why the slot failed.
+                with contextlib.suppress(OSError):
+                    reason = str(error).partition("\n")[0]
+                    history.note_failure(self._layout, plan, reason)
             raise
-        history.note_ready(self._layout, plan)
         self._promote(target, plan)
         outcome.did("switch")
         if live:
@@ -358,7 +362,11 @@ class Switch:
                 folder.rmdir()
 
     @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
+        """Hold the service's lock; raise KeepaliveError if another one keeps it."""
+        if self._held:
+            yield
+            return
         path, clock = self._layout.lock, self._clock
         held = (
             "another switch of {0} is under way on this host ({1} is held); wait for "
@@ -367,7 +375,11 @@ class Switch:
         with exclusive(
             path, held, timeout_s=LOCK_TIMEOUT_S, now=clock.now, sleep=clock.sleep
         ):
-            yield
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
 
 def _target(live: Optional[str]) -> str:

@@ -172,7 +172,7 @@ def remove_slot(layout: Layout, slot: str) -> None:
 
 def has_traces(layout: Layout) -> bool:
     """Tell whether anything of the service is left, were it half removed."""
-    if live_slot(layout) or layout.history_dir.is_dir():
+    if live_slot(layout):
         return True
     for slot in SLOTS:
         paths = [path for path, _mode in layout.files(slot).values()]

@@ -152,6 +152,7 @@ connections_cut:
   sample: 0
 """
 
+import contextlib
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -237,8 +238,9 @@ def run(module: AnsibleModule, layout: Layout) -> t.Tuple[Outcome, t.List[t.Any]
     before = read_slot(layout, live) if live else None
     if module.params["state"] == "confirmed":
         outcome = Outcome(slot_from=live or "", slot_to=live or "")
-        if history.confirm(layout, dry_run=module.check_mode):
-            outcome.did("confirm")
+        with contextlib.nullcontext() if module.check_mode else switch.exclusive():
+            if history.confirm(layout, dry_run=module.check_mode):
+                outcome.did("confirm")
         return outcome, []
     if module.params["state"] == "absent":
         outcome = switch.remove(
@@ -246,7 +248,10 @@ def run(module: AnsibleModule, layout: Layout) -> t.Tuple[Outcome, t.List[t.Any]
         )
         return outcome, list(differences(before, None))
     plan = plan_of(module.params)
-    outcome = switch.would(plan) if module.check_mode else switch.converge(plan)
+    if module.check_mode:
+        return switch.would(plan), list(differences(before, plan.files))
+    outcome = switch.converge(plan)
+    history.end_rollback(layout)
     return outcome, list(differences(before, plan.files))
 
 

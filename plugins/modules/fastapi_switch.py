@@ -49,7 +49,7 @@ attributes:
     description: Tells what would be done, and changes nothing.
     support: full
   diff_mode:
-    description: Shows how the files of the slot would differ from the live slot's.
+    description: Shows how the slot's files and the nginx site differ.
     support: full
   idempotent:
     description: Each time it switches.
@@ -125,11 +125,11 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
+    Change,
     Host,
+    NginxSite,
     recycle,
     roll_back,
-    running,
-    site_writer,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.release import (
     list_releases,
@@ -156,9 +156,20 @@ def host_of(module: AnsibleModule) -> Host:
     return Host(
         layout=layout,
         switch=Switch(layout, Systemd(run)),
-        put_site=site_writer(layout, run),
+        site=NginxSite(layout, run),
         releases=[release.id for release in list_releases(releases_dir)],
     )
+
+
+def site_difference(change: Change) -> t.Iterator[t.Dict[str, str]]:
+    """Yield Ansible's diff entry of the nginx site, if that differs."""
+    if change.before.site != change.after.site:
+        yield {
+            "before_header": "nginx site",
+            "after_header": "nginx site",
+            "before": change.before.site,
+            "after": change.after.site,
+        }
 
 
 def main() -> None:
@@ -177,20 +188,22 @@ def main() -> None:
     )
     try:
         host = host_of(module)
-        before = running(host.layout)
         if module.params["verb"] == "recycle":
-            after, outcome = before, recycle(host, dry_run=module.check_mode)
+            change, outcome = recycle(host, dry_run=module.check_mode)
         else:
-            after, outcome = roll_back(
+            change, outcome = roll_back(
                 host, module.params["release"], dry_run=module.check_mode
             )
     except (KeepaliveError, OSError) as error:
         module.fail_json(msg=str(error))
     result: t.Dict[str, t.Any] = as_result(outcome)
     module.exit_json(
-        release_from=before.plan.release,
-        release_to=after.plan.release,
-        diff=list(differences(before.plan.files, after.plan.files)),
+        release_from=change.before.plan.release,
+        release_to=change.after.plan.release,
+        diff=[
+            *differences(change.before.plan.files, change.after.plan.files),
+            *site_difference(change),
+        ],
         **result,
     )
 

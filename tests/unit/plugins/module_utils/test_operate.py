@@ -10,7 +10,11 @@ from dataclasses import replace
 from typing import List
 
 import pytest
-from ansible_collections.keepalive.fastapi.plugins.module_utils import history, slots
+from ansible_collections.keepalive.fastapi.plugins.module_utils import (
+    history,
+    operate,
+    slots,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
     NotReadyError,
@@ -42,12 +46,20 @@ class Service:
         self.switch = switch
         self.steps: List[str] = []
         self.releases = list(RELEASES)
+        self.refused = ""
+        self.interrupted = False
 
     @property
     def operated(self) -> Operated:
-        return Operated(self.host.layout, self.switch, self.put_site, self.releases)
+        return Operated(self.host.layout, self.switch, self, self.releases)
 
-    def put_site(self, text: str) -> None:
+    def check(self, text: str) -> None:
+        if text == self.refused:
+            raise KeepaliveError("nginx would not take it")
+
+    def put(self, text: str) -> None:
+        if self.interrupted:
+            raise PowerLossError
         self.steps.append(
             "site {0} with {1} live".format(text, slots.live_slot(self.host.layout))
         )
@@ -59,7 +71,7 @@ class Service:
         text = "keepalive = {0}\n".format(keepalive_s)
         files = replace(wanted.files, gunicorn_config=text)
         self.switch.converge(replace(wanted, files=files))
-        self.put_site(site)
+        self.put(site)
         history.confirm(self.host.layout)
         self.steps.clear()
 
@@ -143,6 +155,44 @@ def test_only_so_much_is_kept(service: Service) -> None:
     assert known[0].deployment.site == "site {0}".format(history.KEPT + 4)
 
 
+def test_what_runs_and_the_way_back_are_kept(service: Service) -> None:
+    service.deploy("two")
+    for number in range(history.KEPT + 5):
+        config = "workers = {0}\n".format(number)
+        files = replace(plan("crash").files, gunicorn_config=config)
+        with pytest.raises(NotReadyError):
+            service.switch.converge(replace(plan("one"), files=files))
+    assert len(service.verdicts) == history.KEPT
+    assert service.verdicts[-2:] == ["two good", "one good"]
+
+
+def test_another_plan_for_the_same_files_is_no_news(service: Service) -> None:
+    known = history.entries(service.host.layout)[0].deployment.plan
+    service.switch.converge(replace(known, drain_timeout_s=13))
+    assert not history.confirm(service.host.layout)
+    assert service.verdicts == ["one good"]
+    now = history.entries(service.host.layout)[0].deployment.plan
+    assert now.drain_timeout_s == 13
+
+
+def test_a_deployment_that_comes_back_is_the_latest(service: Service) -> None:
+    for release in ("two", "one", "three"):
+        service.deploy(release)
+    assert service.verdicts == ["three good", "one good", "two good"]
+    roll_back(service.operated, "", dry_run=False)
+    assert service.live == "one"
+
+
+def test_a_folder_of_that_name_is_not_its_own(host: Host, switch: Switch) -> None:
+    folder = host.layout.history_dir
+    folder.mkdir(parents=True)
+    (folder / "notes").write_text("mine")
+    with pytest.raises(KeepaliveError, match="choose another"):
+        switch.converge(plan("one"))
+    switch.remove(60, dry_run=False)
+    assert (folder / "notes").exists()
+
+
 def test_nobody_else_reads_it(service: Service) -> None:
     folder = service.host.layout.history_dir
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -175,7 +225,7 @@ def test_nothing_is_live(host: Host) -> None:
 
 def test_a_recycle(service: Service) -> None:
     assert slots.live_slot(service.host.layout) == "blue"
-    outcome = recycle(service.operated, dry_run=False)
+    _change, outcome = recycle(service.operated, dry_run=False)
     assert outcome.actions == ["switch"]
     assert (outcome.slot_from, outcome.slot_to) == ("blue", "green")
     assert service.live == "one"
@@ -184,7 +234,7 @@ def test_a_recycle(service: Service) -> None:
 
 def test_a_recycle_in_check_mode(service: Service) -> None:
     before = service.host.tree()
-    outcome = recycle(service.operated, dry_run=True)
+    _change, outcome = recycle(service.operated, dry_run=True)
     assert outcome.actions == ["switch"]
     assert service.host.tree() == before
 
@@ -195,6 +245,17 @@ def test_a_recycle_needs_a_record(live: Host, switch: Switch) -> None:
         recycle(Service(live, switch).operated, dry_run=False)
 
 
+def test_a_recycle_that_fails_says_nothing_of_what_serves(service: Service) -> None:
+    service.host.now = 1005
+    service.switch.converge(replace(plan("slow"), start_timeout_s=1))
+    history.confirm(service.host.layout)
+    service.host.now = 0
+    with pytest.raises(NotReadyError):
+        recycle(service.operated, dry_run=False)
+    assert service.live == "slow"
+    assert service.verdicts == ["slow good", "one good"]
+
+
 # --- rollback
 
 
@@ -203,11 +264,11 @@ def test_a_rollback_goes_to_the_last_good_one(service: Service) -> None:
     with pytest.raises(NotReadyError):
         service.switch.converge(plan("crash"))
     service.deploy("three")
-    then, outcome = roll_back(service.operated, "", dry_run=False)
-    assert (then.plan.release, outcome.actions) == ("two", ["switch"])
+    change, outcome = roll_back(service.operated, "", dry_run=False)
+    assert (change.after.plan.release, outcome.actions) == ("two", ["switch"])
     assert service.live == "two"
-    assert service.verdicts == ["three bad", "crash bad", "two good", "one good"]
-    reason = history.entries(service.host.layout)[0].reason
+    assert service.verdicts == ["two good", "three bad", "crash bad", "one good"]
+    reason = history.entries(service.host.layout)[1].reason
     assert reason == "left by a rollback to two"
 
 
@@ -242,15 +303,15 @@ def test_a_release_that_is_gone_is_no_way_back(service: Service) -> None:
 def test_a_rollback_in_check_mode(service: Service) -> None:
     service.deploy("two", site="other")
     before = service.host.tree()
-    then, outcome = roll_back(service.operated, "", dry_run=True)
-    assert (then.plan.release, outcome.actions) == ("one", ["switch", "site"])
+    change, outcome = roll_back(service.operated, "", dry_run=True)
+    assert (change.after.plan.release, outcome.actions) == ("one", ["switch", "site"])
     assert service.host.tree() == before
 
 
 def test_a_rollback_of_the_site_alone(service: Service) -> None:
     service.deploy("one", site="other")
-    then, outcome = roll_back(service.operated, "", dry_run=False)
-    assert (then.plan.release, outcome.actions) == ("one", ["site"])
+    change, outcome = roll_back(service.operated, "", dry_run=False)
+    assert (change.after.plan.release, outcome.actions) == ("one", ["site"])
     assert service.steps == ["site site with blue live"]
 
 
@@ -280,7 +341,7 @@ def test_a_rollback_that_fails_leaves_what_serves(
         roll_back(service.operated, "", dry_run=False)
     assert service.live == "two"
     assert service.host.layout.site.read_text() == "other"
-    assert service.verdicts == ["hang bad", "two good"]
+    assert service.verdicts == ["two good", "hang bad"]
 
 
 def test_what_is_left_drains_by_its_own_budget(service: Service) -> None:
@@ -289,7 +350,7 @@ def test_what_is_left_drains_by_its_own_budget(service: Service) -> None:
     history.confirm(layout)
     service.host.connect("green", 1)
     service.host.after(90, lambda: service.host.connect("green", 0))
-    _then, outcome = roll_back(service.operated, "", dry_run=False)
+    _change, outcome = roll_back(service.operated, "", dry_run=False)
     assert outcome.connections_cut == 0
 
 
@@ -302,3 +363,72 @@ def test_the_power_goes_before_the_rename(service: Service) -> None:
     service.host.power_loss_at = set()
     roll_back(service.operated, "", dry_run=False)
     assert service.live == "one"
+
+
+@pytest.mark.parametrize("site", ["site", "other"])
+@pytest.mark.parametrize("keepalive_s", [10, 60])
+@pytest.mark.parametrize(
+    "event", ["enable shop@blue.socket", "stop shop@green.socket", "put"]
+)
+def test_an_interrupted_rollback_is_finished_by_the_next(
+    service: Service,
+    event: str,
+    site: str,
+    keepalive_s: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Who is killed undoes nothing.
+    monkeypatch.setattr(operate, "_stay", lambda _host, _now: None)
+    service.deploy("three")
+    service.deploy("two")
+    service.deploy("one", site=site, keepalive_s=keepalive_s)
+    service.deploy("two")
+    service.deploy("three", site=site, keepalive_s=keepalive_s)
+    service.host.power_loss_at = {event}
+    service.interrupted = event == "put"
+    if event != "put" or site != "site":
+        with pytest.raises(PowerLossError):
+            roll_back(service.operated, "", dry_run=False)
+        service.host.power_loss_at = set()
+        service.interrupted = False
+        roll_back(service.operated, "", dry_run=False)
+        assert service.live == "two"
+        assert service.host.layout.site.read_text() == "site"
+        assert service.verdicts[:2] == ["two good", "three bad"]
+        assert history.unfinished_rollback(service.host.layout) is None
+
+
+def test_a_site_that_nginx_refuses_is_seen_before_anything(service: Service) -> None:
+    service.deploy("two", site="other")
+    service.refused = "site"
+    before = service.host.tree()
+    for dry_run in (True, False):
+        with pytest.raises(KeepaliveError, match="nginx would not take it"):
+            roll_back(service.operated, "", dry_run=dry_run)
+    service.host.layout.lock.unlink()
+    assert {**before, "run/keepalive-shop.lock": ""} == {
+        **service.host.tree(),
+        "run/keepalive-shop.lock": "",
+    }
+
+
+def test_what_no_longer_starts_is_chosen_once(service: Service) -> None:
+    service.deploy("two", site="a")
+    service.deploy("two", site="b")
+    service.deploy("three")
+    folder = service.host.layout.history_dir
+    for path in folder.glob("*.json"):
+        path.write_text(path.read_text().replace('"two\\n"', '"hang\\n"'))
+    service.releases.append("hang")
+    with pytest.raises(NotReadyError):
+        roll_back(service.operated, "", dry_run=False)
+    roll_back(service.operated, "", dry_run=False)
+    assert service.live == "one"
+
+
+def test_a_second_operator_is_refused(service: Service) -> None:
+    service.deploy("two")
+    other = Switch(service.host.layout, service.switch._systemd)
+    with other.exclusive(), pytest.raises(KeepaliveError, match="another switch"):
+        roll_back(service.operated, "", dry_run=False)
+    assert service.verdicts == ["two good", "one good"]
