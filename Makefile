@@ -118,6 +118,6 @@ clean:
 	@# Without its virtual environment it could not remove the lab.
 	@if [ -e .lab ]; then $(MAKE) --no-print-directory $(VENV)/.ready && \
 	  ansible-playbook playbooks/lab.yml -e lab_state=purged; fi
-	@rm -rf $(VENV) .cache .lab reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible
+	@rm -rf $(VENV) .cache .lab reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible .benchmarks
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "make clean: hosts, images, $(VENV) and caches of this checkout are gone"

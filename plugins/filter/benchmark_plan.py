@@ -13,7 +13,7 @@ author:
   - keepalive.fastapi contributors (@keepalive)
 description:
   - Returns which arms to serve, which cases to compare, and all runs in their order -
-    interleaved, each arm first in half of the rounds.
+    interleaved, every other round backwards.
 options:
   _input:
     description:

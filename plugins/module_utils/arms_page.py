@@ -7,8 +7,8 @@ It is keepalive.md of github.com/KissPeter/fastapi-performance-optimization, "fu
 Nginx config for FastAPI with keepalive support"; the values are its own. Gunicorn
 ran beside it with three Uvicorn workers and keepalive 120.
 
-Its backlog was 64. A full unix socket is an instant 502, so with 100 connections a
-third of all answers are errors, which wrk is quick to receive. The arm gets
+Its backlog was 64. A full unix socket is an instant 502, so with 100 connections two
+fifths of all answers are errors, which wrk is quick to receive. The arm gets
 Gunicorn's default instead, which makes it valid, and slower than it would look.
 """
 

@@ -65,11 +65,6 @@ class Release:
     python_version: str
     packages: Tuple[str, ...]
 
-    @property
-    def venv_python(self) -> str:
-        """Path of the release's own interpreter."""
-        return venv_python(self.path)
-
 
 def venv_python(release_dir: str) -> str:
     """Return the path of the interpreter inside a release directory."""

@@ -52,7 +52,7 @@ attributes:
     description: Shows how the slot's files and the nginx site differ.
     support: full
   idempotent:
-    description: Each time it switches.
+    description: A recycle always switches; a rollback goes one further each time.
     support: none
 """
 
@@ -90,7 +90,9 @@ slot_to:
   type: str
   sample: green
 actions:
-  description: What was done, of V(switch) and V(site).
+  description:
+    - What was done, of V(switch) and V(site), or for a deployment whose files are live
+      already what had to be mended, of V(start), V(promote) and V(retire).
   returned: success
   type: list
   elements: str
