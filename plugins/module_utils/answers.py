@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import ssl
 from dataclasses import dataclass
 from typing import List, Mapping, Optional
 from urllib.parse import urlsplit
@@ -24,6 +23,9 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.reuse import (
     CONNECTION_HEADER,
     NginxCount,
     parse_status,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.tls import (
+    client_context,
 )
 
 _STATUS_TIMEOUT_S = 10.0
@@ -102,10 +104,8 @@ def _connection(request: Request) -> http.client.HTTPConnection:
     host = target.hostname or ""
     if target.scheme != "https":
         return http.client.HTTPConnection(host, target.port, request.timeout_s)
-    context = ssl.create_default_context()
     # As wrk does; check_certificate is for who wants more.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = client_context(check=False)
     return http.client.HTTPSConnection(
         host, target.port, timeout=request.timeout_s, context=context
     )

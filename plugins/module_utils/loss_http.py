@@ -30,6 +30,9 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_tally impor
     Connections,
     Ended,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.tls import (
+    client_context,
+)
 
 SERVER_ERRORS = range(500, 600)
 _SHOWN_BYTES = 200
@@ -37,13 +40,7 @@ _SHOWN_BYTES = 200
 
 def tls_context(lane: Lane) -> Optional[ssl.SSLContext]:
     """Return what the lane's connections are wrapped with; None without TLS."""
-    if not lane.tls:
-        return None
-    context = ssl.create_default_context()
-    if not lane.validate_certs:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_context(check=lane.validate_certs) if lane.tls else None
 
 
 def connect(lane: Lane, context: Optional[ssl.SSLContext]) -> socket.socket:

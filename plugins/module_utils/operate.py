@@ -115,8 +115,8 @@ def running(layout: Layout) -> Entry:
 
 def recycle(host: Host, *, dry_run: bool) -> Tuple[Change, Outcome]:
     """Replace the live slot's processes by new ones of the same deployment."""
-    now = running(host.layout).deployment
     if dry_run:
+        now = running(host.layout).deployment
         return Change(now, now), host.switch.would(now.plan, anew=True)
     with host.switch.exclusive():
         now = running(host.layout).deployment

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import http.client
 import socket
-import ssl
 from dataclasses import dataclass
 from typing import Callable
 from urllib.parse import urlsplit
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.tls import (
+    client_context,
 )
 
 
@@ -54,10 +56,8 @@ class _LoopbackConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         super().connect()
         if self._tls:
-            context = ssl.create_default_context()
             # It asks its own nginx by address, whatever the certificate says.
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+            context = client_context(check=False)
             self.sock = context.wrap_socket(self.sock, server_hostname=self._name)
 
 
@@ -110,7 +110,7 @@ def check_certificate(url: str, host: str, timeout_s: float) -> None:
     try:
         address = (parts.hostname or "", parts.port or 443)
         with socket.create_connection(address, timeout_s) as plain:
-            context = ssl.create_default_context()
+            context = client_context(check=True)
             context.wrap_socket(plain, server_hostname=name).close()
     except (OSError, ValueError) as error:
         raise KeepaliveError(

@@ -278,12 +278,17 @@ def differences(
         header = "slot {0}".format(name.replace("_", " "))
         if name == HIDDEN:
             old, new = _without_values(old, ""), _without_values(new, old)
-        yield {
-            "before_header": header,
-            "after_header": header,
-            "before": old,
-            "after": new,
-        }
+        yield diff_entry(header, old, new)
+
+
+def diff_entry(header: str, before: str, after: str) -> Dict[str, str]:
+    """Return one entry of Ansible's diff."""
+    return {
+        "before_header": header,
+        "after_header": header,
+        "before": before,
+        "after": after,
+    }
 
 
 def _without_values(environment: str, known: str) -> str:

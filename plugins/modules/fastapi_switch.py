@@ -145,6 +145,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch impo
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     Layout,
+    diff_entry,
     differences,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
@@ -163,15 +164,12 @@ def host_of(module: AnsibleModule) -> Host:
     )
 
 
-def site_difference(change: Change) -> t.Iterator[t.Dict[str, str]]:
-    """Yield Ansible's diff entry of the nginx site, if that differs."""
-    if change.before.site != change.after.site:
-        yield {
-            "before_header": "nginx site",
-            "after_header": "nginx site",
-            "before": change.before.site,
-            "after": change.after.site,
-        }
+def all_differences(change: Change) -> t.Iterator[t.Dict[str, str]]:
+    """Yield Ansible's diff entries of the slot's files and the nginx site."""
+    before, after = change.before, change.after
+    yield from differences(before.plan.files, after.plan.files)
+    if before.site != after.site:
+        yield diff_entry("nginx site", before.site, after.site)
 
 
 def main() -> None:
@@ -202,10 +200,7 @@ def main() -> None:
     module.exit_json(
         release_from=change.before.plan.release,
         release_to=change.after.plan.release,
-        diff=[
-            *differences(change.before.plan.files, change.after.plan.files),
-            *site_difference(change),
-        ],
+        diff=list(all_differences(change)),
         **result,
     )
 
