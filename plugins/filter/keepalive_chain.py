@@ -158,6 +158,13 @@ _value:
       description: C(keepalive_timeout) of nginx towards clients.
       type: int
       sample: 75
+    client_keepalive_min_s:
+      description:
+        - C(keepalive_min_timeout) of nginx towards clients, from 1.27.4 on. For so long
+          after its last request a client keeps its connection even if nginx is
+          reloaded.
+      type: int
+      sample: 10
     client_keepalive_requests:
       description: C(keepalive_requests) of nginx towards clients.
       type: int

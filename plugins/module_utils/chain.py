@@ -50,6 +50,11 @@ PROXY_CONNECT_S = 5
 # of 1000 requests would retire it first on a busy host and cost reconnects.
 CLIENT_KEEPALIVE_REQUESTS = 10_000
 REQUESTS_PER_S_PER_CONNECTION = 1000
+# At a reload nginx closes clients that idle, and whoever sends just then loses the
+# request; for so long after its last request it leaves a client its connection. More
+# would keep it from making room by closing idle ones: ten is this collection's
+# judgement.
+CLIENT_KEEPALIVE_MIN_S = 10
 # The hard limit that systemd gives services by default (man systemd.exec).
 MAX_NOFILE = 524_288
 # Logs, the event loop, libraries, the application's own files and sockets.
@@ -139,6 +144,16 @@ CHAIN: Dict[str, Link] = {
         _DERIVED_SECONDS,
         ("client_idle_s",),
         lambda v: v["client_idle_s"] + MARGIN_S,
+    ),
+    # From nginx 1.27.4 on; earlier ones know no keepalive_min_timeout.
+    "client_keepalive_min_s": Link(
+        _DERIVED_SECONDS_OR_OFF,
+        ("client_keepalive_s", "nginx_worker_shutdown_timeout_s"),
+        lambda v: min(
+            v["client_keepalive_s"],
+            v["nginx_worker_shutdown_timeout_s"] or CLIENT_KEEPALIVE_MIN_S,
+            CLIENT_KEEPALIVE_MIN_S,
+        ),
     ),
     "client_keepalive_requests": Link(_TALLY, (), lambda _: CLIENT_KEEPALIVE_REQUESTS),
     "upstream_keepalive_s": _same_as("upstream_idle_s", _DERIVED_SECONDS),
@@ -540,6 +555,26 @@ RULES: Tuple[Rule, ...] = (
         "raise {nginx_worker_shutdown_timeout_s} to at least {left}, or set it to 0"
         " for no limit, or lower {request_timeout_s}",
         only_if="nginx_worker_shutdown_timeout_s",
+    ),
+    Rule(
+        "nginx_reload_idle",
+        _just("client_keepalive_min_s"),
+        "<=",
+        _just("nginx_worker_shutdown_timeout_s"),
+        "a reloaded nginx would close the clients that it is to leave their"
+        " connections",
+        "raise {nginx_worker_shutdown_timeout_s} to at least {left}, or set it to 0"
+        " for no limit, or lower {client_keepalive_min_s}",
+        only_if="nginx_worker_shutdown_timeout_s",
+    ),
+    Rule(
+        "client_keepalive_min",
+        _just("client_keepalive_min_s"),
+        "<=",
+        _just("client_keepalive_s"),
+        "nginx cannot leave idle clients their connections for longer than it keeps"
+        " them at all",
+        "lower {client_keepalive_min_s} or raise {client_keepalive_s}",
     ),
     Rule(
         "open_files",

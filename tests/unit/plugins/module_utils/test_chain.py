@@ -96,6 +96,7 @@ def test_defaults_on_two_cores() -> None:
         "drain_limit_s": 75,
         "backlog": 2048,
         "client_keepalive_s": 75,
+        "client_keepalive_min_s": 10,
         "client_keepalive_requests": 10_000,
         "upstream_keepalive_s": 15,
         "app_keepalive_s": 30,
@@ -338,6 +339,18 @@ def test_the_text_of_a_rule_says_what_it_computes(
             ],
         ),
         (
+            "client_keepalive_min",
+            {},
+            {"client_keepalive_min_s": 76},
+            ["(76 against 75)", "client_keepalive_min_s = 76"],
+        ),
+        (
+            "nginx_reload_idle",
+            {"nginx_worker_shutdown_timeout_s": 30},
+            {"client_keepalive_min_s": 31},
+            ["(31 against 30)", "at least 31, or set it to 0"],
+        ),
+        (
             "drain",
             {},
             {"upstream_keepalive_time_s": 31},
@@ -367,7 +380,7 @@ def test_a_broken_rule_names_its_variables_values_and_fix(
         ({"peak_requests_per_s": 31}, {}),
         ({"peak_requests_per_s": 1, "worker_class": "asgi"}, {}),
         ({"somaxconn": 2048}, {}),
-        ({"nginx_worker_shutdown_timeout_s": 30}, {}),
+        ({"nginx_worker_shutdown_timeout_s": 30}, {"client_keepalive_min_s": 30}),
         ({}, {"limit_nofile": 385}),
         ({"drain_timeout_s": 51}, {}),
         ({}, {"upstream_keepalive_time_s": 30}),
@@ -402,6 +415,13 @@ def test_a_stock_uvicorn_worker_gains_nothing_from_lingering_time() -> None:
     chain = derive_chain({**DEFAULTS, **quick}, overrides)
     assert chain["app_graceful_s"] == 5
     assert "(linger_graceful)" in refusal(overrides, **quick, worker_class="asgi")
+
+
+def test_old_nginx_workers_stay_for_the_clients_they_spare() -> None:
+    for limit_s, spared_s in ((0, 10), (60, 10), (3, 3)):
+        quick = {"request_timeout_s": 2, "nginx_worker_shutdown_timeout_s": limit_s}
+        chain = derive_chain({**DEFAULTS, **quick}, {})
+        assert chain["client_keepalive_min_s"] == spared_s
 
 
 def test_recycling_spreads_over_a_tenth_of_its_requests() -> None:
@@ -582,7 +602,10 @@ def test_rules_apply_where_they_have_a_meaning() -> None:
     always = applied()
     assert not always & {"restart_queue", "nginx_reload", "recycle_workers"}
     assert applied(peak_requests_per_s=1) - always == {"restart_queue"}
-    assert applied(nginx_worker_shutdown_timeout_s=30) - always == {"nginx_reload"}
+    assert applied(nginx_worker_shutdown_timeout_s=30) - always == {
+        "nginx_reload",
+        "nginx_reload_idle",
+    }
     assert applied(max_requests=9) - always == {"recycle_uvicorn", "recycle_workers"}
     # A class of one's own may report while it drains.
     draining = {"worker_class": "shop.workers.DrainingWorker"}
