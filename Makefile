@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Python's byte code stays out of the tree that is hashed, linted and packed.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
-.PHONY: help demo calibrate test lint copy ruff mypy ansible-lint sanity unit molecule clean
+.PHONY: help demo calibrate soak test lint copy ruff mypy ansible-lint sanity unit molecule clean
 help:
 	@echo "make demo    a FastAPI service behind nginx, on a lab host on this computer"
 	@echo "make test    lint, unit tests and Molecule scenarios (about 20 minutes)"
@@ -20,6 +20,7 @@ help:
 	@echo "make unit    unit tests alone"
 	@echo "make molecule  Molecule scenarios alone"
 	@echo "make calibrate  how often the benchmark is wrong, on the demo (about 45 minutes)"
+	@echo "make soak    hundreds of switches and faults under millions of requests (about 3 hours)"
 	@echo "make clean   remove all that the project made: hosts, images, .venv, caches"
 
 $(VENV)/.ready: requirements-dev.txt
@@ -66,6 +67,12 @@ demo: $(VENV)/.ready .lab/.tools
 calibrate: $(VENV)/.ready
 	@ansible-playbook playbooks/benchmark.yml -e @playbooks/vars/calibration.yml
 
+soak: $(VENV)/.ready .lab/.tools
+	@mkdir -p .cache
+	@molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; exit 1; }
+	@molecule test -s soak --report
+	@echo "reports/soak.json, reports/soak.html"
+
 test:
 	@begun=$$SECONDS; for step in lint unit molecule; do \
 	  echo "=== make $$step"; \
@@ -94,7 +101,7 @@ mypy: $(VENV)/.ready copy
 	@echo "--- mypy"; cd .cache && MYPYPATH=. mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
 	  -p ansible_collections.keepalive.fastapi.plugins -p ansible_collections.keepalive.fastapi.tests
 	@# files/ runs on a host, with what is installed there.
-	@MYPYPATH=molecule:examples/demo_app/src mypy --cache-dir .mypy_cache/molecule --exclude /files/ molecule examples
+	@MYPYPATH=molecule:examples/demo_app/src:.cache mypy --cache-dir .mypy_cache/molecule --exclude /files/ molecule examples
 
 # HOME, since ansible-test keeps its environments in ~/.ansible. PATH, since it
 # stops at a version manager's python3.x that names a version not installed; it
@@ -112,7 +119,7 @@ molecule: $(VENV)/.ready .lab/.tools
 	@# What an interrupted run left, hosts and Molecule's own notes, goes first.
 	@mkdir -p .cache
 	@molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; exit 1; }
-	@molecule test --all --report
+	@molecule test --all --exclude soak --report
 
 clean:
 	@# Without its virtual environment it could not remove the lab.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
+from uuid import uuid4
 
 import pytest
 import testinfra
@@ -112,7 +113,7 @@ def run_playbook(playbook: str, name: str, *options: str, **variables: object) -
 
 
 def run_ansible(
-    argv: list[str], **settings: str
+    argv: list[str], *, timeout_s: int = 300, **settings: str
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Run an Ansible command; return how it ended, and its results as JSON."""
     env = {
@@ -127,7 +128,7 @@ def run_ansible(
         env=env,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout_s,
         check=False,
     )
     start = done.stdout.find("{\n")
@@ -136,6 +137,13 @@ def run_ansible(
 
 def run_module(host_name: str, module: str, /, **options: object) -> dict[str, Any]:
     """Run one of the collection's modules on a host; return its result."""
+    return run_long_module(host_name, module, options, timeout_s=300)
+
+
+def run_long_module(
+    host_name: str, module: str, options: dict[str, Any], *, timeout_s: int
+) -> dict[str, Any]:
+    """Run a module that may take so long."""
     argv = [
         str(Path(sys.executable).parent / "ansible"),
         *INVENTORIES,
@@ -145,7 +153,9 @@ def run_module(host_name: str, module: str, /, **options: object) -> dict[str, A
         json.dumps(options),
         host_name,
     ]
-    done, report = run_ansible(argv, ANSIBLE_LOAD_CALLBACK_PLUGINS="true")
+    done, report = run_ansible(
+        argv, timeout_s=timeout_s, ANSIBLE_LOAD_CALLBACK_PLUGINS="true"
+    )
     assert report, done.stdout + done.stderr
     return dict(report["plays"][0]["tasks"][0]["hosts"][host_name])
 
@@ -192,6 +202,26 @@ class BackgroundLoad:
 
     def __exit__(self, *_: object) -> None:
         self._host.run("touch /run/load.stop")
+        self._thread.join()
+
+
+class BackgroundHold:
+    """A WebSocket and a stream that are held until the server closes them."""
+
+    def __init__(self, on: Host) -> None:
+        self.found: dict[str, Any] = {}
+        self._thread = threading.Thread(
+            target=lambda: self.found.update(
+                run_script(on, "hold.py", host="alpha.test")
+            )
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        time.sleep(3)
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._thread.join()
 
 
@@ -246,35 +276,53 @@ LANES: list[dict[str, Any]] = [
 class BackgroundProbe:
     """The loss probe on the host, over all lanes, while something else is done."""
 
-    def __init__(self, on: Host, name: str) -> None:
+    def __init__(
+        self,
+        on: Host,
+        name: str,
+        lanes: list[dict[str, Any]] | None = None,
+        duration_s: int = 900,
+    ) -> None:
         self.result: dict[str, Any] = {}
+        self.lanes = lanes or LANES
         self._host = on
+        self._lasted = False
+        self._stop_file = f"/run/probe-{uuid4().hex}.stop"
+        options = {
+            "lanes": self.lanes,
+            "duration_s": duration_s,
+            "stop_file": self._stop_file,
+        }
         self._thread = threading.Thread(
             target=lambda: self.result.update(
-                run_module(
-                    name,
-                    "loss_probe",
-                    lanes=LANES,
-                    duration_s=240,
-                    stop_file="/run/probe.stop",
-                )
+                run_long_module(name, "loss_probe", options, timeout_s=duration_s + 120)
             )
         )
 
     def __enter__(self) -> Self:
-        self._host.run("rm -f /run/probe.stop")
         self._thread.start()
         time.sleep(3)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._host.run("touch /run/probe.stop")
+        self._lasted = self.running
+        self._host.run("touch %s", self._stop_file)
         self._thread.join()
 
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def lost_by_lane(self) -> dict[str, int]:
+        lanes = self.result["lanes"]
+        return {name: lane["lost"] for name, lane in lanes.items() if lane["lost"]}
+
     def assert_nothing_lost(self) -> None:
+        assert self._lasted, "the probe ended before what it was to watch"
         lanes = self.result["lanes"]
         assert self.result["lost"] == 0, self.result["failures"]
-        assert set(lanes) == {lane["name"] for lane in LANES}
+        assert set(lanes) == {lane["name"] for lane in self.lanes}
         assert all(lane["answered"] > 0 for lane in lanes.values())
 
 

@@ -62,10 +62,13 @@ def test_exposure_is_small(host: Host) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_socket_is_nginxs_alone(host: Host, service: str) -> None:
-    folder = host.file(f"/run/{service}")
-    assert (folder.user, folder.group, folder.mode) == ("root", "www-data", 0o750)
+    for path in (f"/run/{service}", f"/run/keepalive.{service}"):
+        folder = host.file(path)
+        assert (folder.user, folder.group, folder.mode) == ("root", "www-data", 0o750)
+        assert host.file(f"{path}/live.sock").linked_to == f"{path}/blue.sock"
     socket = host.file(f"/run/{service}/blue.sock")
     assert socket.is_socket
+    assert socket.inode == host.file(f"/run/keepalive.{service}/blue.sock").inode
     assert (socket.user, socket.group, socket.mode) == ("root", "www-data", 0o660)
     # A user in neither group is refused by the kernel.
     assert host.run("runuser -u nobody -- ls /run/%s/blue.sock", service).rc != 0
@@ -111,7 +114,8 @@ def test_nginx_keeps_connections_by_the_chain(host: Host) -> None:
     upstream = " ".join(site.partition("}")[0].split())
     # R 5 s, Ku 2 s, D 15 s: a connection lives L = 15 - 2 - 5 - 5 s.
     for directive in (
-        "server unix:/run/alpha/live.sock;",
+        "server unix:/run/alpha/live.sock max_fails=0;",
+        "server unix:/run/keepalive.alpha/live.sock max_fails=0 backup;",
         "keepalive 128;",
         "keepalive_requests 3000;",
         "keepalive_time 3s;",

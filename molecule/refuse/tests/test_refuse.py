@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import write_bad_apps
 
-from conftest import ROOT, Deploy, Host, Run, Script, Slots
+from conftest import Deploy, Host, Run, Script, Slots
 
 ONLY_HOSTS = ["d13"]
 
 SECRET = "hunter2"
-BAD_APPS = """
-import asyncio
-from contextlib import asynccontextmanager
-
-from fastapi import FastAPI
-
-
-@asynccontextmanager
-async def connect(app):
-    raise RuntimeError("the database is not there")
-    yield
-
-
-lifespan_raises = FastAPI(lifespan=connect)
-answers_500 = FastAPI()
-never_answers = FastAPI()
-
-
-@answers_500.get("/health")
-async def look_up():
-    raise LookupError("the table is missing")
-
-
-@never_answers.get("/health")
-async def hang():
-    await asyncio.sleep(3600)
-"""
 # A changed slot too: were a site refused only after the switch, it would show.
 CHANGED_SLOT = {"fastapi_service_environment": {"CHANGED": "yes"}}
 
@@ -295,9 +268,7 @@ def test_uninstallable_requirement(refused: Refused, tmp_path: Path) -> None:
 def bad_apps(deploy: Deploy, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Build the one release of all bad applications; return its source."""
     source = tmp_path_factory.mktemp("bad_apps")
-    (source / "bad.py").write_text(BAD_APPS)
-    (source / "unimportable.py").write_text("import no_such\n")
-    shutil.copy(ROOT / "examples/demo_app/requirements.txt", source)
+    write_bad_apps(source)
     run = deploy(
         "--tags", "fastapi_service_release", fastapi_service_source_path=str(source)
     )

@@ -9,7 +9,7 @@ from conftest import Host, Script, Slots
 
 def test_nothing_of_it_is_left(host: Host) -> None:
     left = host.check_output(
-        "find /etc /run /srv -path /run/systemd -prune "
+        "find /etc /run /srv /usr/local -path /run/systemd -prune "
         "-o -name '*beta*' -not -name keepalive-beta.lock -print"
     )
     assert left == ""

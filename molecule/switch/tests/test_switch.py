@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faults import copy_source
 
-from conftest import ROOT, BackgroundLoad, Deploy, Host, Script, Slots, restart
-
-IGNORED = shutil.ignore_patterns("tests", "__pycache__", ".pytest_cache", ".ruff_cache")
+from conftest import BackgroundLoad, Deploy, Host, Script, Slots, restart
 
 
 @pytest.fixture
-def changed_source(tmp_path: Path) -> Path:
-    source = tmp_path / "app"
-    shutil.copytree(ROOT / "examples/demo_app", source, ignore=IGNORED)
-    (source / "changed.txt").write_text("another release\n")
-    return source
+def changed_source(tmp_path: Path) -> str:
+    return copy_source(tmp_path / "app")
 
 
 def nginx_pids(host: Host) -> list[str]:
@@ -31,11 +26,11 @@ def test_new_release_under_load_loses_nothing(
     deploy: Deploy,
     slots: Slots,
     under_load: Callable[..., BackgroundLoad],
-    changed_source: Path,
+    changed_source: str,
 ) -> None:
     before, pids = slots("alpha"), nginx_pids(host)
     with under_load(host="alpha.test", connections=16) as load:
-        run = deploy(fastapi_service_source_path=str(changed_source))
+        run = deploy(fastapi_service_source_path=changed_source)
     assert run.status == 0, run.output
     assert set(load.result) == {"200"}, load.result
     assert load.result["200"] > 1000
