@@ -17,3 +17,7 @@ class KeepaliveError(Exception):
 
 class NotReadyError(KeepaliveError):
     """A slot that was started did not come to answer as expected."""
+
+
+class BusyError(KeepaliveError):
+    """Somebody else is at work on the same thing; it can be tried again later."""

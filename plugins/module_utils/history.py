@@ -82,6 +82,14 @@ def live_entry(layout: Layout) -> Optional[Entry]:
     return entry_of(layout, files) if files else None
 
 
+def in_force(layout: Layout) -> Optional[Entry]:
+    """Return the entry of what is live, with the site that is in place now."""
+    known = live_entry(layout)
+    if known is None:
+        return None
+    return replace(known, deployment=replace(known.deployment, site=site_text(layout)))
+
+
 def record(
     layout: Layout, deployment: Deployment, verdict: str, reason: str = ""
 ) -> None:

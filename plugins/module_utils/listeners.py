@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -61,6 +62,13 @@ def is_own(address: Address) -> bool:
     return True
 
 
+def is_same(one: str, other: str) -> bool:
+    """Tell whether two paths lead to one socket, by whatever kind of link."""
+    with suppress(OSError):
+        return os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
 def split_address(address: str) -> Tuple[str, int]:
     """Split ``host:port``."""
     host, _separator, port = address.rpartition(":")
@@ -94,11 +102,10 @@ class Sockets:
 
     def _unix(self, path: str) -> Tuple[FrozenSet[int], int]:
         table = self._read("net/unix")
-        real = os.path.realpath(path)
         inodes, connections = set(), 0
-        # The table has the path that was bound, maybe through a link such as /var/run.
+        # The table has the path that was bound; there may be links to it.
         for bound, found in unix_connections.listening_inodes(table).items():
-            if os.path.realpath(bound) == real:
+            if is_same(bound, path):
                 inodes.update(found)
                 connections += unix_connections.count_connections(table, bound)
         return frozenset(inodes), connections

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Iterator
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
-    KeepaliveError,
+    BusyError,
 )
 
 POLL_S = 0.1
@@ -30,7 +30,7 @@ def exclusive(
 ) -> Iterator[None]:
     """Hold the lock ``path`` (flock(2)): the kernel frees it if its holder dies.
 
-    Raises KeepaliveError(``held``) if somebody else holds it for longer than
+    Raises BusyError(``held``) if somebody else holds it for longer than
     ``timeout_s`` seconds, OSError if it cannot be opened. Its folder is made; a
     symbolic link is not followed. What is written under it has the mode it is
     given, for the umask is 022 meanwhile: a service must be able to read what
@@ -59,7 +59,7 @@ def _wait(
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if now() >= give_up:
-                raise KeepaliveError(held) from None
+                raise BusyError(held) from None
         else:
             return
         sleep(POLL_S)

@@ -8,7 +8,8 @@ Both need nothing but what the host itself has recorded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Protocol, Sequence, Tuple
@@ -32,6 +33,9 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config imp
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_files import (
     ConfigFile,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.release import (
+    list_releases,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import Runner
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
     Outcome,
@@ -40,7 +44,9 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch impo
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     Layout,
     gunicorn_seconds,
+    live_slot,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
 
 _NGINX_DIR = Path("/etc/nginx")
 _SITE_MODE = 0o644
@@ -101,16 +107,25 @@ class Host:
     releases: Sequence[str]
 
 
+def host_of(layout: Layout, releases_dir: Path, run: Runner) -> Host:
+    """Return the service as this host has it."""
+    return Host(
+        layout=layout,
+        switch=Switch(layout, Systemd(run)),
+        site=NginxSite(layout, run),
+        releases=[release.id for release in list_releases(releases_dir)],
+    )
+
+
 def running(layout: Layout) -> Entry:
     """Return what is live. Raises KeepaliveError if no switch has recorded it."""
-    known = history.live_entry(layout)
+    known = history.in_force(layout)
     if known is None:
         raise KeepaliveError(
             "name: {0} has no live slot on this host that is recorded; deploy it with "
             "site.yml first".format(layout.name)
         )
-    site = history.site_text(layout)
-    return replace(known, deployment=replace(known.deployment, site=site))
+    return known
 
 
 def recycle(host: Host, *, dry_run: bool) -> Tuple[Change, Outcome]:
@@ -123,35 +138,41 @@ def recycle(host: Host, *, dry_run: bool) -> Tuple[Change, Outcome]:
         return Change(now, now), host.switch.converge(now.plan, anew=True)
 
 
-def roll_back(host: Host, wanted: str, *, dry_run: bool) -> Tuple[Change, Outcome]:
+def roll_back(
+    host: Host, wanted: str, *, dry_run: bool, unless: str = ""
+) -> Tuple[Change, Outcome]:
     """Go back to the release ``wanted``, or the last good one, with its site.
 
-    Finishes a rollback that was interrupted. What is left is marked as bad. Raises
-    KeepaliveError if there is nothing to go back to, nginx would not take the site,
-    or the slot does not become ready; what is live then stays so.
+    Does nothing where the deployment with the key ``unless`` is live. Finishes a
+    rollback that was interrupted. What is left is marked as bad. Raises KeepaliveError
+    if there is nothing to go back to, nginx would not take the site, or the slot does
+    not become ready; what is live then stays so.
     """
-    if dry_run:
-        now, then = _way_back(host, wanted)
-        outcome = host.switch.would(then.deployment.plan)
-    else:
-        with host.switch.exclusive():
-            now, then = _way_back(host, wanted)
+    with contextlib.nullcontext() if dry_run else host.switch.exclusive():
+        now = running(host.layout)
+        if now.deployment.key == unless:
+            live = live_slot(host.layout) or ""
+            stays = Outcome(slot_from=live, slot_to=live)
+            return Change(now.deployment, now.deployment), stays
+        then = _way_back(host, now, wanted)
+        if dry_run:
+            outcome = host.switch.would(then.deployment.plan)
+        else:
             outcome = _leave(host, now, then)
     if then.deployment.site != now.deployment.site:
         outcome.did("site")
     return Change(now.deployment, then.deployment), outcome
 
 
-def _way_back(host: Host, wanted: str) -> Tuple[Entry, Entry]:
-    """Return what is live and what to go back to, which nginx would serve."""
-    now = running(host.layout)
+def _way_back(host: Host, now: Entry, wanted: str) -> Entry:
+    """Return what to go back to, which nginx would serve."""
     then = history.unfinished_rollback(host.layout)
     if then is None or wanted not in ("", then.release):
         known = history.entries(host.layout)
         then = history.choose(known, now.deployment.key, host.releases, wanted)
     if then.deployment.site != now.deployment.site:
         host.site.check(then.deployment.site)
-    return now, then
+    return then
 
 
 def _leave(host: Host, now: Entry, then: Entry) -> Outcome:

@@ -58,6 +58,7 @@ class Outcome:
     actions: List[str] = field(default_factory=list)
     seconds_to_ready: float = 0.0
     seconds_to_drain: float = 0.0
+    seconds_to_stopped: float = 0.0
     connections_drained: int = 0
     connections_cut: int = 0
 
@@ -83,11 +84,13 @@ class Switch:
         systemd: Systemd,
         clock: Optional[Clock] = None,
         proc_net_unix: Path = Path("/proc/net/unix"),
+        patience_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         self._layout = layout
         self._systemd = systemd
         self._clock = clock or Clock()
         self._proc_net_unix = proc_net_unix
+        self._patience_s = patience_s
         self._held = False
 
     def would(self, plan: Plan, *, anew: bool = False) -> Outcome:
@@ -166,30 +169,36 @@ class Switch:
         self._promote(target, plan)
         outcome.did("switch")
         if live:
+            flipped = self._clock.now()
             self._retire(live, max(plan.drain_timeout_s, patience_s), outcome)
+            outcome.seconds_to_stopped = round(self._clock.now() - flipped, 3)
         return outcome
 
     def _can_stay(self, live: str, plan: Plan) -> bool:
         """Tell whether the live slot is what is asked for, and has its socket.
 
-        A running service cannot be given a new socket in place of a lost one,
-        and still answers the connections that it has: the other slot takes over.
+        Of its two names one can be made anew from the other. Without both, a running
+        service cannot be given a new socket, and still answers the connections that
+        it has: the other slot takes over.
         """
         if slots.read_slot(self._layout, live) != plan.files:
             return False
         units = self._layout.units(live)
         stopped = not any(self._systemd.is_active(unit) for unit in units)
-        return self._layout.socket(live).is_socket() or stopped
+        names = self._layout.socket_names(live)
+        return stopped or any(name.is_socket() for name in names)
 
     def _repairs(self, live: str, plan: Plan) -> Iterator[str]:
         """Yield what an interrupted switch, a crash or a hand left undone."""
         layout, systemd = self._layout, self._systemd
         if not all(systemd.is_active(unit) for unit in layout.units(live)):
             yield "start"
+        elif not all(each.is_socket() for each in layout.socket_names(live)):
+            yield "link"
         record = slots.boot_record(layout, live, plan.socket_group)
         recorded = layout.tmpfiles.exists() and layout.tmpfiles.read_text() == record
         enabled = all(systemd.is_enabled(unit) for unit in layout.units(live))
-        linked = layout.live_link.is_symlink() and self._group() == plan.socket_group
+        linked = slots.links_to(layout, live) and self._group() == plan.socket_group
         if not (recorded and enabled and linked):
             yield "promote"
         idle = layout.units(slots.other(live))
@@ -203,6 +212,9 @@ class Switch:
         if "start" in repairs:
             self._start(live, plan)
             outcome.seconds_to_ready = self._wait_ready(live, plan, cursor)
+        if "link" in repairs:
+            self._make_socket_dirs(plan.socket_group)
+            slots.link_socket(self._layout, live)
         if "promote" in repairs:
             self._promote(live, plan)
         for action in repairs:
@@ -213,24 +225,25 @@ class Switch:
 
     def _start(self, slot: str, plan: Plan) -> None:
         layout = self._layout
-        self._make_run_dir(plan.socket_group)
+        self._make_socket_dirs(plan.socket_group)
         slots.write_slot(layout, slot, plan.files)
         self._systemd.reload_units()
         self._systemd.forget_failures(layout.units(slot))
         self._systemd.act("start", [layout.socket_unit(slot)])
         self._systemd.act("start", [layout.service_unit(slot)], "--no-block")
 
-    def _make_run_dir(self, group: str) -> None:
-        """Make it if it is missing; one that is there may be in use by nginx."""
-        run_dir = self._layout.run_dir
-        if not run_dir.is_dir():
-            run_dir.mkdir(parents=True, mode=0o750)
-            os.chown(run_dir, 0, _gid(group))
+    def _make_socket_dirs(self, group: str) -> None:
+        """Make them if they are missing; those that are there nginx may be using."""
+        for folder in self._layout.socket_dirs:
+            if not folder.is_dir():
+                folder.mkdir(parents=True, mode=0o750)
+                os.chown(folder, 0, _gid(group))
 
     def _group(self) -> str:
-        """Return the group that reaches the sockets now; empty without a folder."""
+        """Return the group that reaches the sockets now; empty if that is unclear."""
         try:
-            return grp.getgrgid(self._layout.run_dir.stat().st_gid).gr_name
+            groups = {each.stat().st_gid for each in self._layout.socket_dirs}
+            return grp.getgrgid(groups.pop()).gr_name if len(groups) == 1 else ""
         except (FileNotFoundError, KeyError):
             return ""
 
@@ -308,7 +321,9 @@ class Switch:
         """
         self._systemd.act("enable", self._layout.units(slot))
         self._record(slot, plan.socket_group)
-        os.chown(self._layout.run_dir, 0, _gid(plan.socket_group))
+        self._make_socket_dirs(plan.socket_group)
+        for folder in self._layout.socket_dirs:
+            os.chown(folder, 0, _gid(plan.socket_group))
         slots.point_live_at(self._layout, slot)
 
     def _record(self, slot: str, group: str) -> None:
@@ -353,10 +368,10 @@ class Switch:
     def _remove_shared(self) -> None:
         layout = self._layout
         history.forget_all(layout)
-        for path in (layout.live_link, layout.tmpfiles):
+        for path in (layout.live_link, layout.spare_link, layout.tmpfiles):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
-        for folder in (layout.run_dir, layout.config_dir):
+        for folder in (*layout.socket_dirs, layout.config_dir):
             # What somebody else put there is theirs to remove.
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -373,7 +388,7 @@ class Switch:
             "it to end and run again".format(self._layout.name, path)
         )
         with exclusive(
-            path, held, timeout_s=LOCK_TIMEOUT_S, now=clock.now, sleep=clock.sleep
+            path, held, timeout_s=self._patience_s, now=clock.now, sleep=clock.sleep
         ):
             self._held = True
             try:

@@ -28,6 +28,10 @@ SLOTS = ("blue", "green")
 # The role's site has this in its first line.
 SITE_MARK = "role keepalive.fastapi.fastapi_service"
 HIDDEN = "environment"
+# Of the service and not of a slot: what recycles it by itself.
+OWN_UNITS = ("recycle.service", "recycle.timer", "memory.service", "memory.timer")
+# In the first line of those units, and in the names of what the program is made of.
+OWN_MARK, PACKAGE = b"keepalive.fastapi", b"ansible_collections/keepalive/fastapi"
 
 # What precedes a value; a line without it goes on with the value before.
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -76,6 +80,23 @@ class Layout:
         return self.run_dir / "live.sock"
 
     @property
+    def spare_dir(self) -> Path:
+        """Where each slot's socket has a second name (a hard link).
+
+        nginx takes it when the first is gone: whoever empties the run directory
+        costs the service no request. No service can have a name with a dot.
+        """
+        return self.root / "run" / "keepalive.{0}".format(self.name)
+
+    @property
+    def spare_link(self) -> Path:
+        return self.spare_dir / "live.sock"
+
+    @property
+    def socket_dirs(self) -> Tuple[Path, Path]:
+        return self.run_dir, self.spare_dir
+
+    @property
     def config_dir(self) -> Path:
         return self.root / "etc" / self.name
 
@@ -101,11 +122,30 @@ class Layout:
         return self.root / "srv" / self.name / "releases"
 
     @property
+    def program(self) -> Path:
+        return self.root / "usr/local/sbin" / "fastapi-{0}".format(self.name)
+
+    @property
+    def recycled(self) -> Path:
+        """When a recycle by itself was last tried, by the monotonic clock."""
+        return self.root / "run" / "keepalive-{0}.recycled".format(self.name)
+
+    def own_unit(self, kind: str) -> Path:
+        """Return the file of a unit that is of the service, not of a slot."""
+        return self.root / "etc/systemd/system" / "{0}-{1}".format(self.name, kind)
+
+    @property
     def site(self) -> Path:
         return self.root / "etc/nginx/conf.d" / "{0}.conf".format(self.name)
 
     def socket(self, slot: str) -> Path:
         return self.run_dir / "{0}.sock".format(slot)
+
+    def spare_socket(self, slot: str) -> Path:
+        return self.spare_dir / "{0}.sock".format(slot)
+
+    def socket_names(self, slot: str) -> Tuple[Path, Path]:
+        return self.socket(slot), self.spare_socket(slot)
 
     def socket_unit(self, slot: str) -> str:
         return "{0}@{1}.socket".format(self.name, slot)
@@ -130,12 +170,17 @@ class Layout:
 
 
 def write_atomically(path: Path, text: str, mode: int) -> None:
+    """Replace a text file as a whole, durably, or leave the old one."""
+    write_bytes_atomically(path, text.encode("utf-8"), mode)
+
+
+def write_bytes_atomically(path: Path, data: bytes, mode: int) -> None:
     """Replace a file as a whole, durably, or leave the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=".new-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, mode)
@@ -185,7 +230,7 @@ def foreign_folders(layout: Layout) -> List[Path]:
     """Return folders where the service's shall be that another program fills."""
     if has_traces(layout):
         return []
-    folders = (layout.config_dir, layout.run_dir)
+    folders = (layout.config_dir, *layout.socket_dirs)
     return [each for each in folders if each.is_dir() and any(each.iterdir())]
 
 
@@ -194,6 +239,8 @@ def foreign_paths(layout: Layout, user: str) -> List[Path]:
     found = foreign_folders(layout)
     if layout.site.exists() and SITE_MARK not in layout.site.read_text("utf-8"):
         found.append(layout.site)
+    own = [layout.program, *(layout.own_unit(each) for each in OWN_UNITS)]
+    found += [each for each in own if each.exists() and not _is_marked(each)]
     # systemd would hand what is in it to the service's user. One without a name
     # is a user that went with an earlier service.
     state = layout.state_dir
@@ -202,6 +249,11 @@ def foreign_paths(layout: Layout, user: str) -> List[Path]:
             if pwd.getpwuid(state.stat().st_uid).pw_name != user:
                 found.append(state)
     return found
+
+
+def _is_marked(path: Path) -> bool:
+    data = path.read_bytes()
+    return OWN_MARK in data or PACKAGE in data
 
 
 def gunicorn_seconds(files: SlotFiles, setting: str) -> int:
@@ -226,13 +278,20 @@ def _number(pattern: str, text: str) -> int:
 def live_slot(layout: Layout) -> Optional[str]:
     """Return the slot that new connections go to, or None before the first.
 
-    /run is emptied by a reboot; what the switch recorded for the next boot
-    then tells.
+    /run is emptied by a reboot, and a hand may have turned the link to a slot that
+    does not listen; what the switch recorded for the next boot then tells.
     """
+    recorded = _slot_of(_recorded_target(layout))
     try:
-        target = os.readlink(layout.live_link)
+        linked = _slot_of(os.readlink(layout.live_link))
     except OSError:
-        target = _recorded_target(layout)
+        return recorded
+    if linked and recorded and not layout.socket(linked).is_socket():
+        return recorded if layout.socket(recorded).is_socket() else linked
+    return linked or recorded
+
+
+def _slot_of(target: str) -> Optional[str]:
     slot = target[: -len(".sock")] if target.endswith(".sock") else ""
     return slot if slot in SLOTS else None
 
@@ -253,17 +312,42 @@ def boot_record(layout: Layout, slot: str, group: str) -> str:
     return (
         "# Written by the switch of slots: which one is live after a reboot.\n"
         "d {run} 0750 root {group}\n"
+        "d {spare} 0750 root {group}\n"
+        "L+ {spare_link} - - - - {slot}.sock\n"
         "L+ {link} - - - - {slot}.sock\n"
-    ).format(run=layout.run_dir, link=layout.live_link, group=group, slot=slot)
+    ).format(
+        run=layout.run_dir,
+        spare=layout.spare_dir,
+        spare_link=layout.spare_link,
+        link=layout.live_link,
+        group=group,
+        slot=slot,
+    )
 
 
 def point_live_at(layout: Layout, slot: str) -> None:
-    """Flip the link by one rename: no moment without a live socket."""
-    temporary = layout.run_dir / ".live.new"
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    temporary.symlink_to("{0}.sock".format(slot))
-    os.replace(temporary, layout.live_link)
+    """Flip each link by one rename: no moment without a live socket."""
+    for link in (layout.live_link, layout.spare_link):
+        temporary = link.parent / ".live.new"
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        temporary.symlink_to("{0}.sock".format(slot))
+        os.replace(temporary, link)
+
+
+def link_socket(layout: Layout, slot: str) -> None:
+    """Make the name that a slot's socket has lost from the one that it has."""
+    there = [each for each in layout.socket_names(slot) if each.is_socket()]
+    for lost in layout.socket_names(slot):
+        if lost not in there:
+            os.link(there[0], lost)
+
+
+def links_to(layout: Layout, slot: str) -> bool:
+    """Tell whether both links lead to a slot."""
+    target = "{0}.sock".format(slot)
+    links = (layout.live_link, layout.spare_link)
+    return all(link.is_symlink() and os.readlink(link) == target for link in links)
 
 
 def differences(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.app_command import (
     FASTAPI,
@@ -49,6 +49,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.listeners import
     Listener,
     Sockets,
     is_own,
+    is_same,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_process import (
     Nginx,
@@ -165,7 +166,7 @@ class Survey:
         return Hop(
             upstream=upstream,
             routes=[each for each in proxying.routes if each.upstream == upstream.name],
-            apps=[self._app(server) for server in dict.fromkeys(upstream.servers)],
+            apps=[self._app(server) for server in _distinct(upstream.servers)],
             version=proxying.version,
             nginx_workers=len(nginx.workers) or 1,
             somaxconn=self._somaxconn,
@@ -244,6 +245,17 @@ class Survey:
             return Systemd(self._run).show(unit, *_PROPERTIES)
         except KeepaliveError:
             return {}  # systemd does not run here, whatever the cgroup is called
+
+
+def _distinct(servers: Iterable[str]) -> List[str]:
+    """Return the servers without second names of the same socket."""
+    found: List[str] = []
+    for server in dict.fromkeys(servers):
+        path = server[len("unix:") :] if server.startswith("unix:") else ""
+        known = [each[len("unix:") :] for each in found if each.startswith("unix:")]
+        if not path or not any(is_same(path, each) for each in known):
+            found.append(server)
+    return found
 
 
 def _slot(server: str) -> Tuple[str, str]:

@@ -54,6 +54,13 @@ class Systemd:
     def is_active(self, unit: str) -> bool:
         return self.show(unit, "ActiveState")["ActiveState"] == "active"
 
+    def active_for_s(self, unit: str, now_s: float) -> float:
+        """Return for how long it has run, by the monotonic clock; 0 if it does not."""
+        since = self.show(unit, "ActiveState", "ActiveEnterTimestampMonotonic")
+        if since["ActiveState"] != "active":
+            return 0.0
+        return now_s - int(since["ActiveEnterTimestampMonotonic"] or 0) / 1e6
+
     def is_enabled(self, unit: str) -> bool:
         return self.show(unit, "UnitFileState")["UnitFileState"] == "enabled"
 

@@ -61,6 +61,13 @@ live_release:
   returned: success
   type: str
   sample: 1f0c9a7d5be64e01
+live_deployment:
+  description:
+    - Tells what is live, its site in nginx included, from any other; empty if no switch
+      has recorded it.
+  returned: success
+  type: str
+  sample: 5f3c1f3f8a7be2c0
 slots:
   description: Each slot's state.
   returned: success
@@ -166,10 +173,6 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keepalive.fastapi.plugins.module_utils import (
-    history,
-    unix_connections,
-)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
@@ -178,38 +181,17 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config imp
     find_nginx,
     installed_version,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.release import (
-    list_releases,
-)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.service_facts import (
+    service_facts,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
-    SLOTS,
     Layout,
     foreign_paths,
-    gunicorn_seconds,
-    live_slot,
-    read_slot,
-    site_seconds,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
-
-
-def slot_states(layout: Layout, systemd: Systemd) -> t.Dict[str, t.Dict[str, t.Any]]:
-    """Return the state of both slots."""
-    sockets = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
-    states = {}
-    for slot in SLOTS:
-        files = read_slot(layout, slot)
-        unit, path = layout.service_unit(slot), str(layout.socket(slot))
-        states[slot] = {
-            "release": files.release.strip() if files else "",
-            "app_keepalive_s": gunicorn_seconds(files, "keepalive") if files else 0,
-            "active_state": systemd.show(unit, "ActiveState")["ActiveState"],
-            "connections": unix_connections.count_connections(sockets, path),
-        }
-    return states
 
 
 def user_facts(user: str, service: str) -> t.Dict[str, t.Any]:
@@ -240,27 +222,6 @@ def foreign(layout: Layout, user: str, *, user_exists: bool) -> t.List[str]:
     if not user_exists and is_group(user):
         found.append("the group {0}".format(user))
     return found
-
-
-def service_facts(
-    layout: Layout, systemd: Systemd, releases_dir: Path
-) -> t.Dict[str, t.Any]:
-    """Return what the service's slots and site are, and its releases."""
-    live, states = live_slot(layout) or "", slot_states(layout, systemd)
-    return {
-        "live_slot": live,
-        "live_release": states[live]["release"] if live else "",
-        "slots": states,
-        "releases": [release.id for release in list_releases(releases_dir)],
-        "history": [
-            {"release": each.release, "verdict": each.verdict, "reason": each.reason}
-            for each in history.entries(layout)
-        ],
-        "site": str(layout.site.relative_to("/etc/nginx")),
-        "upstream_keepalive_time_s": site_seconds(layout.site, "keepalive_time"),
-        # The upstream stands before the server, which has one for its clients.
-        "upstream_keepalive_s": site_seconds(layout.site, "keepalive_timeout"),
-    }
 
 
 def main() -> None:

@@ -12,9 +12,10 @@ version_added: 0.1.0
 description:
   - A service has two slots, blue and green, each a systemd service with a socket
     unit of its own. nginx connects to C(/run/NAME/live.sock), a symlink to the
-    socket of the slot that is live.
+    socket of the slot that is live. Should that be lost, it has a second way in
+    C(/run/keepalive.NAME), where each socket has a second name.
   - Writes the idle slot, starts it, probes it over its own socket until it
-    answers as expected, points the symlink at it by one rename, waits until
+    answers as expected, points each symlink at it by one rename, waits until
     nginx holds no connection to the old slot, and stops that.
   - A slot that does not become ready is stopped again; the live one is not touched.
   - Finishes what an interrupted switch left undone, and restores what was
@@ -125,7 +126,8 @@ slot_to:
 actions:
   description:
     - What was done. V(switch), V(confirm), V(remove), or for a service that was to
-      stay as it is what had to be mended, of V(start), V(promote) and V(retire).
+      stay as it is what had to be mended, of V(start), V(link), V(promote) and
+      V(retire).
   returned: success
   type: list
   elements: str
@@ -140,6 +142,11 @@ seconds_to_drain:
   returned: success
   type: float
   sample: 5.2
+seconds_to_stopped:
+  description: From the rename until the old slot has stopped (in seconds).
+  returned: success
+  type: float
+  sample: 5.4
 connections_drained:
   description: Connections to the old slot that ended by themselves.
   returned: success
@@ -233,7 +240,10 @@ def plan_of(params: t.Dict[str, t.Any]) -> Plan:
 
 def run(module: AnsibleModule, layout: Layout) -> t.Tuple[Outcome, t.List[t.Any]]:
     """Do what is asked; return the outcome and the diff."""
-    switch = Switch(layout, Systemd(module_runner(module.run_command)))
+    # A recycle by itself may be draining.
+    patience_s = module.params["start_timeout_s"] + module.params["drain_timeout_s"]
+    systemd = Systemd(module_runner(module.run_command))
+    switch = Switch(layout, systemd, patience_s=patience_s)
     live = live_slot(layout)
     before = read_slot(layout, live) if live else None
     if module.params["state"] == "confirmed":

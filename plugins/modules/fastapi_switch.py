@@ -40,6 +40,12 @@ options:
         last good one.
     type: str
     default: ""
+  unless:
+    description:
+      - A rollback does nothing where this deployment is live; one of
+        RV(keepalive.fastapi.fastapi_service_info#module:live_deployment).
+    type: str
+    default: ""
   releases_dir:
     description: Where the releases are; by default C(/srv/NAME/releases).
     type: str
@@ -52,7 +58,9 @@ attributes:
     description: Shows how the slot's files and the nginx site differ.
     support: full
   idempotent:
-    description: A recycle always switches; a rollback goes one further each time.
+    description:
+      - A recycle always switches; a rollback goes one further each time, unless it is
+        told to leave what is live.
     support: none
 """
 
@@ -92,7 +100,7 @@ slot_to:
 actions:
   description:
     - What was done, of V(switch) and V(site), or for a deployment whose files are live
-      already what had to be mended, of V(start), V(promote) and V(retire).
+      already what had to be mended, of V(start), V(link), V(promote) and V(retire).
   returned: success
   type: list
   elements: str
@@ -107,6 +115,11 @@ seconds_to_drain:
   returned: success
   type: float
   sample: 5.2
+seconds_to_stopped:
+  description: From the rename until the old slot has stopped (in seconds).
+  returned: success
+  type: float
+  sample: 5.4
 connections_drained:
   description: Connections to the old slot that ended by themselves.
   returned: success
@@ -129,18 +142,15 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
     Change,
     Host,
-    NginxSite,
+    host_of,
     recycle,
     roll_back,
-)
-from ansible_collections.keepalive.fastapi.plugins.module_utils.release import (
-    list_releases,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
-    Switch,
+    Outcome,
     as_result,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
@@ -148,20 +158,23 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     diff_entry,
     differences,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
+
+_ARGUMENTS: t.Dict[str, t.Dict[str, t.Any]] = {
+    "name": {"type": "str", "required": True},
+    "verb": {"type": "str", "choices": ["recycle", "rollback"], "required": True},
+    "release": {"type": "str", "default": ""},
+    "unless": {"type": "str", "default": ""},
+    "releases_dir": {"type": "str", "default": ""},
+}
 
 
-def host_of(module: AnsibleModule) -> Host:
-    """Return the service on this host. Raises KeepaliveError for its name."""
-    layout = Layout(module.params["name"])
-    run = module_runner(module.run_command)
-    releases_dir = Path(module.params["releases_dir"] or layout.releases_dir)
-    return Host(
-        layout=layout,
-        switch=Switch(layout, Systemd(run)),
-        site=NginxSite(layout, run),
-        releases=[release.id for release in list_releases(releases_dir)],
-    )
+def act(
+    params: t.Mapping[str, t.Any], host: Host, *, dry_run: bool
+) -> t.Tuple[Change, Outcome]:
+    """Do what is asked for."""
+    if params["verb"] == "recycle":
+        return recycle(host, dry_run=dry_run)
+    return roll_back(host, params["release"], unless=params["unless"], dry_run=dry_run)
 
 
 def all_differences(change: Change) -> t.Iterator[t.Dict[str, str]]:
@@ -173,27 +186,12 @@ def all_differences(change: Change) -> t.Iterator[t.Dict[str, str]]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "verb": {
-                "type": "str",
-                "choices": ["recycle", "rollback"],
-                "required": True,
-            },
-            "release": {"type": "str", "default": ""},
-            "releases_dir": {"type": "str", "default": ""},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
     try:
-        host = host_of(module)
-        if module.params["verb"] == "recycle":
-            change, outcome = recycle(host, dry_run=module.check_mode)
-        else:
-            change, outcome = roll_back(
-                host, module.params["release"], dry_run=module.check_mode
-            )
+        layout = Layout(module.params["name"])
+        releases_dir = Path(module.params["releases_dir"] or layout.releases_dir)
+        host = host_of(layout, releases_dir, module_runner(module.run_command))
+        change, outcome = act(module.params, host, dry_run=module.check_mode)
     except (KeepaliveError, OSError) as error:
         module.fail_json(msg=str(error))
     result: t.Dict[str, t.Any] = as_result(outcome)

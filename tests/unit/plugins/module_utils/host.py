@@ -125,6 +125,7 @@ class Host:
             if not path.exists():
                 with socket.socket(socket.AF_UNIX) as listener:
                     listener.bind(str(path))
+            self._link_spare(slot)
             self.units[name] = replace(self.unit(name), active="active")
             return
         release = self.layout.files(slot)["release"][0].read_text().strip()
@@ -135,6 +136,12 @@ class Host:
         state = ends.get(release, {"active": "active"})
         self.units[name] = replace(self.unit(name), **state)
 
+    def _link_spare(self, slot: str) -> None:
+        spare = self.layout.spare_socket(slot)
+        spare.unlink(missing_ok=True)
+        if spare.parent.is_dir():
+            os.link(self.layout.socket(slot), spare)
+
     def _kill(self, name: str) -> None:
         self.unit(name).active = "failed"
 
@@ -143,6 +150,7 @@ class Host:
         if name.endswith(".socket"):
             slot = name.partition("@")[2].partition(".")[0]
             self.layout.socket(slot).unlink(missing_ok=True)
+            self.layout.spare_socket(slot).unlink(missing_ok=True)
             self.connect(slot, 0)
 
     def _enable(self, name: str) -> None:
@@ -200,12 +208,14 @@ class Host:
 
     def reboot(self) -> None:
         """Empty /run, then let systemd-tmpfiles and the enabled units bring it back."""
-        shutil.rmtree(self.layout.run_dir)
+        for folder in self.layout.socket_dirs:
+            shutil.rmtree(folder)
         for name, unit in self.units.items():
             self.units[name] = Unit(enabled=unit.enabled)
         words = self.layout.tmpfiles.read_text().split()
-        self.layout.run_dir.mkdir()
-        self.layout.live_link.symlink_to(words[-1])
+        for link in (self.layout.live_link, self.layout.spare_link):
+            link.parent.mkdir()
+            link.symlink_to(words[-1])
         for name in sorted(n for n, unit in self.units.items() if unit.enabled):
             self._start(name)
 

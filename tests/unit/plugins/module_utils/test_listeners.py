@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.keepalive.fastapi.plugins.module_utils.listeners import (
     Listener,
     Sockets,
+    is_same,
     split_address,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_listen import (
@@ -99,6 +100,15 @@ def test_a_socket_is_found_through_a_link(proc: Path, tmp_path: Path) -> None:
     link.symlink_to("/run/demo/blue.sock")
     add(proc, 444, 1, UNIX_INODE)
     assert sockets(proc).listener("unix:{0}".format(link)).master == 444
+
+
+def test_a_second_name_of_a_socket_is_the_same_socket(tmp_path: Path) -> None:
+    bound, spare, link = (tmp_path / name for name in ("a", "b", "c"))
+    bound.touch()
+    os.link(bound, spare)
+    link.symlink_to(spare)
+    assert is_same(str(bound), str(link))
+    assert not is_same(str(bound), str(tmp_path / "d"))
 
 
 def test_addresses_with_colons_are_split_at_the_last() -> None:

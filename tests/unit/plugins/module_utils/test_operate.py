@@ -432,3 +432,16 @@ def test_a_second_operator_is_refused(service: Service) -> None:
     with other.exclusive(), pytest.raises(KeepaliveError, match="another switch"):
         roll_back(service.operated, "", dry_run=False)
     assert service.verdicts == ["two good", "one good"]
+
+
+def test_a_rollback_leaves_what_it_is_told_to(service: Service) -> None:
+    service.deploy("two")
+    known = history.in_force(service.host.layout)
+    assert known
+    key = known.deployment.key
+    change, outcome = roll_back(service.operated, "", dry_run=False, unless=key)
+    assert (outcome.changed, service.live) == (False, "two")
+    assert change.before == change.after
+    service.deploy("three")
+    roll_back(service.operated, "", dry_run=False, unless=key)
+    assert service.live == "two"

@@ -80,8 +80,10 @@ def test_the_first_switch(host: Host, switch: Switch) -> None:
         changed=True, slot_from="", slot_to="blue", actions=["switch"]
     )
     assert_live(host, "blue", "one")
-    assert host.owners == {host.layout.run_dir: (0, os.getgid())}
-    assert host.layout.run_dir.stat().st_mode & 0o777 == 0o750
+    assert set(host.owners) == set(host.layout.socket_dirs)
+    assert set(host.owners.values()) == {(0, os.getgid())}
+    for folder in host.layout.socket_dirs:
+        assert folder.stat().st_mode & 0o777 == 0o750
 
 
 def test_the_same_again_changes_nothing(live: Host, switch: Switch) -> None:
@@ -364,12 +366,34 @@ def remove_link(host: Host) -> None:
     host.layout.live_link.unlink()
 
 
+def remove_spare_link(host: Host) -> None:
+    host.layout.spare_link.unlink()
+
+
+def turn_link(host: Host) -> None:
+    host.layout.live_link.unlink()
+    host.layout.live_link.symlink_to("green.sock")
+
+
 def remove_record(host: Host) -> None:
     host.layout.tmpfiles.unlink()
 
 
 def disable(host: Host) -> None:
     host.unit("shop@blue.socket").enabled = False
+
+
+def remove_socket(host: Host) -> None:
+    host.layout.socket("blue").unlink()
+
+
+def remove_spare_socket(host: Host) -> None:
+    host.layout.spare_socket("blue").unlink()
+
+
+def empty_run_dir(host: Host) -> None:
+    for path in host.layout.run_dir.iterdir():
+        path.unlink()
 
 
 def stop_service(host: Host) -> None:
@@ -391,6 +415,10 @@ def start_other(host: Host) -> None:
     ("undo", "action"),
     [
         (remove_link, "promote"),
+        (remove_spare_link, "promote"),
+        (remove_socket, "link"),
+        (remove_spare_socket, "link"),
+        (turn_link, "promote"),
         (remove_record, "promote"),
         (disable, "promote"),
         (stop_service, "start"),
@@ -414,10 +442,15 @@ def test_a_repair(
     assert switch.converge(PLAN) == Outcome(slot_from="blue", slot_to="blue")
 
 
+def remove_both_names(host: Host) -> None:
+    remove_socket(host)
+    remove_spare_socket(host)
+
+
 def test_the_other_slot_takes_over_from_one_without_its_socket(
     live: Host, switch: Switch
 ) -> None:
-    live.layout.socket("blue").unlink()
+    remove_both_names(live)
     before = live.tree()
     assert switch.would(PLAN).actions == ["switch"]
     assert live.tree() == before
@@ -425,6 +458,13 @@ def test_the_other_slot_takes_over_from_one_without_its_socket(
     assert outcome.actions == ["switch"]
     assert (outcome.slot_from, outcome.slot_to) == ("blue", "green")
     assert_live(live, "green", "one")
+
+
+def test_an_emptied_folder_is_filled_again(live: Host, switch: Switch) -> None:
+    empty_run_dir(live)
+    outcome = switch.converge(PLAN)
+    assert outcome.actions == ["link", "promote"]
+    assert_live(live, "blue", "one")
 
 
 def test_a_slot_whose_file_is_gone_is_replaced(live: Host, switch: Switch) -> None:
@@ -619,6 +659,7 @@ def test_results_are_the_documented_ones() -> None:
         "actions": [],
         "seconds_to_ready": 0.0,
         "seconds_to_drain": 0.0,
+        "seconds_to_stopped": 0.0,
         "connections_drained": 0,
         "connections_cut": 0,
     }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import socket
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -144,7 +145,8 @@ def test_removing_a_slot_leaves_the_other(layout: Layout) -> None:
 
 
 def point(layout: Layout, slot: str) -> None:
-    layout.run_dir.mkdir(parents=True, exist_ok=True)
+    for folder in layout.socket_dirs:
+        folder.mkdir(parents=True, exist_ok=True)
     slots.point_live_at(layout, slot)
 
 
@@ -162,7 +164,24 @@ def test_the_link_tells_the_live_slot(layout: Layout) -> None:
     record(layout, "green")
     point(layout, "blue")
     assert os.readlink(layout.live_link) == "blue.sock"
+    assert os.readlink(layout.spare_link) == "blue.sock"
+    assert slots.links_to(layout, "blue")
+    assert not slots.links_to(layout, "green")
     assert slots.live_slot(layout) == "blue"
+
+
+def test_a_link_to_a_slot_that_does_not_listen_tells_nothing() -> None:
+    # pytest's own folders may exceed what a socket's address holds.
+    with TemporaryDirectory(prefix="slots") as folder:
+        layout = Layout("shop", Path(folder))
+        record(layout, "green")
+        point(layout, "blue")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(layout.socket("green")))
+        assert slots.live_slot(layout) == "green"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(layout.socket("blue")))
+        assert slots.live_slot(layout) == "blue"
 
 
 def test_without_the_link_the_record_for_the_next_boot_tells(layout: Layout) -> None:
@@ -206,6 +225,19 @@ def test_what_is_somebody_elses_is_named(layout: Layout) -> None:
     assert slots.foreign_paths(layout, "shop") == []
 
 
+def test_what_runs_a_service_by_itself_is_somebody_elses_without_a_mark(
+    layout: Layout,
+) -> None:
+    for path in (layout.program, layout.own_unit("memory.timer")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+    found = slots.foreign_paths(layout, "shop")
+    assert found == [layout.program, layout.own_unit("memory.timer")]
+    layout.program.write_bytes(b"PK\0" + slots.PACKAGE)
+    layout.own_unit("memory.timer").write_bytes(b"# " + slots.OWN_MARK)
+    assert slots.foreign_paths(layout, "shop") == []
+
+
 def test_times_are_read_from_what_is_in_force(tmp_path: Path) -> None:
     files = replace(FILES, gunicorn_config="keepalive = 30\ngraceful_timeout = 35\n")
     assert slots.gunicorn_seconds(files, "keepalive") == 30
@@ -221,6 +253,8 @@ def test_the_next_boot_restores_folder_and_link() -> None:
     text = slots.boot_record(Layout("shop"), "green", "www-data")
     assert text.splitlines()[1:] == [
         "d /run/shop 0750 root www-data",
+        "d /run/keepalive.shop 0750 root www-data",
+        "L+ /run/keepalive.shop/live.sock - - - - green.sock",
         "L+ /run/shop/live.sock - - - - green.sock",
     ]
 
