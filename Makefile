@@ -19,7 +19,7 @@ help:
 	@echo "make lint    ansible-lint, ansible-test sanity, ruff and mypy alone"
 	@echo "make unit    unit tests alone"
 	@echo "make molecule  Molecule scenarios alone"
-	@echo "make calibrate  how often the benchmark is wrong, on the demo (about 45 minutes)"
+	@echo "make calibrate  how often the benchmark is wrong, on the demo (about 100 minutes)"
 	@echo "make soak    hundreds of switches and faults under millions of requests (about 3 hours)"
 	@echo "make clean   remove all that the project made: hosts, images, .venv, caches"
 

@@ -151,11 +151,15 @@ class Estimate:
 
 
 def sampled_per_request(
-    samples: List[FrozenSet[str]], requests_per_s: float, connections: int
+    samples: List[FrozenSet[str]],
+    requests_per_s: float,
+    connections: int,
+    all_requests: int,
 ) -> Optional[Estimate]:
     """Estimate connections per request from those that are new at each look.
 
-    At least what was seen was opened. A connection that lives shorter than the
+    At least what was seen was opened, by ``all_requests`` of the run, since many may
+    be opened at once. A connection that lives shorter than the
     interval is seen with the probability of its lifetime to the interval; how long
     new ones live is seen too, and it is no shorter than a request at the
     application, for which the generator's cycle stands. None after less than two
@@ -171,9 +175,8 @@ def sampled_per_request(
     cycle = connections / requests_per_s / SAMPLE_INTERVAL_S
     share = max(lived / opened if opened else 1.0, min(1.0, cycle))
     most = _AT_APP * (opened + _NONE_SEEN) / (requests * min(1.0, cycle))
-    return Estimate(
-        min(1.0, opened / (requests * share)), opened / requests, min(1.0, most)
-    )
+    low = opened / max(requests, all_requests)
+    return Estimate(min(1.0, opened / (requests * share)), low, min(1.0, most))
 
 
 @dataclass(frozen=True)

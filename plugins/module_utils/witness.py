@@ -120,7 +120,10 @@ class Witness:
     ) -> Dict[str, Optional[reuse.Reuse]]:
         app = self._given.app_socket
         sampled = reuse.sampled_per_request(
-            self._samples, run.requests_per_s, plan.connections
+            self._samples,
+            run.requests_per_s,
+            plan.connections,
+            after.nginx.requests - before.nginx.requests,
         )
         # Clients that come anew meet any of nginx's workers, each with its own pool.
         workers = 1 if plan.keepalive else os.cpu_count() or 1
@@ -139,7 +142,7 @@ class Witness:
     def _alone(self, plan: WrkPlan, run: WrkRun) -> Optional[Dict[str, Any]]:
         """Return what the kernel tells of clients of an application without nginx."""
         sampled = reuse.sampled_per_request(
-            self._samples, run.requests_per_s, plan.connections
+            self._samples, run.requests_per_s, plan.connections, run.requests
         )
         if sampled is None:
             return None

@@ -112,7 +112,7 @@ def seen(per_request: float, *, looks: int = 12) -> List[FrozenSet[str]]:
 
 @pytest.mark.parametrize("per_request", [0.0, 0.0005, 0.002, 1.0])
 def test_samples_tell_about_how_many_were_opened(per_request: float) -> None:
-    found = sampled_per_request(seen(per_request), 8000, 100)
+    found = sampled_per_request(seen(per_request), 8000, 100, 22000)
     assert found is not None
     assert found.low <= per_request + 0.001
     assert found.high >= per_request
@@ -122,19 +122,27 @@ def test_samples_tell_about_how_many_were_opened(per_request: float) -> None:
 
 @pytest.mark.parametrize(("sampled", "counted"), [(0.0, 1.0), (1.0, 0.0)])
 def test_samples_contradict_a_wrong_count(sampled: float, counted: float) -> None:
-    found = sampled_per_request(seen(sampled), 8000, 100)
+    found = sampled_per_request(seen(sampled), 8000, 100, 22000)
     wrong = Reuse(22000, int(22000 * counted), found, 0)
     assert wrong.agree is False
     assert "the witnesses disagree" in wrong.doubts("the app", "any")[0]
 
 
+def test_connections_that_were_all_opened_at_once_are_not_many() -> None:
+    """A pool whose connections all reached their age, as seen in a run of 1 s."""
+    old, young = (frozenset(map(str, range(n, n + 100))) for n in (0, 100))
+    found = sampled_per_request([old, young, young], 4000, 100, 4400)
+    assert found
+    assert Reuse(4400, 114, found, 0).agree
+
+
 def test_too_little_to_see() -> None:
-    assert sampled_per_request([frozenset("a")], 8000, 100) is None
-    assert sampled_per_request([frozenset(), frozenset()], 0, 100) is None
+    assert sampled_per_request([frozenset("a")], 8000, 100, 9) is None
+    assert sampled_per_request([frozenset(), frozenset()], 0, 100, 9) is None
 
 
 def test_a_kernel_that_could_say_anything_agrees_with_nobody() -> None:
-    found = sampled_per_request([frozenset(), frozenset()], 8000, 1)
+    found = sampled_per_request([frozenset(), frozenset()], 8000, 1, 9)
     assert found
     assert Reuse(2000, 2000, found, 0).agree is None
 
