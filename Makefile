@@ -113,7 +113,7 @@ sanity: $(VENV)/.ready copy
 	  ansible-test sanity
 
 unit: $(VENV)/.ready
-	@pytest tests/unit examples/demo_app/tests
+	@pytest -n auto tests/unit examples/demo_app/tests
 
 molecule: $(VENV)/.ready .lab/.tools
 	@# What an interrupted run left, hosts and Molecule's own notes, goes first.

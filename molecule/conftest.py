@@ -65,6 +65,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("name", names, scope="module")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a host's tests in one process, in their order; hosts go side by side."""
+    for item in items:
+        name = item.callspec.params.get("name", "") if hasattr(item, "callspec") else ""
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(scope="module")
 def host(name: str) -> Host:
     return connect(name)
