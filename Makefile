@@ -82,7 +82,9 @@ test:
 	took=$$((SECONDS - begun)); \
 	echo "make test: all passed (lint, unit tests, Molecule scenarios) in $$((took / 60)) min $$((took % 60)) s"
 
-lint: ruff ansible-lint mypy sanity
+# Two at a time: each keeps one processor busy. What one says comes as a whole.
+lint: $(VENV)/.ready
+	@$(MAKE) --no-print-directory -j2 --output-sync=target ruff ansible-lint mypy sanity
 
 # ansible-test and mypy want a collection at .../ansible_collections/NAMESPACE/NAME,
 # ansible-test in a git work tree of its own, for .cache is ignored by this one.

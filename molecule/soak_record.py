@@ -7,7 +7,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_tally import ENDS
+from ansible_collections.keepalive.fastapi.plugins.module_utils.loss_tally import (
+    ENDS,
+    LOST,
+)
 from soak_page import soak_page
 
 from conftest import ROOT
@@ -52,7 +55,7 @@ def seconds_with_loss(result: dict[str, Any]) -> int:
         place
         for lane in timeline["lanes"].values()
         for kind, counts in lane.items()
-        if kind not in ("answered", "late")
+        if kind in LOST
         for place, count in enumerate(counts)
         if count
     ]

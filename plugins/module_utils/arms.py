@@ -75,7 +75,6 @@ class Service:
 
     tree: Sequence[Directive]
     site: str
-    socket: str
     nginx_version: Tuple[int, ...]
 
 

@@ -101,7 +101,9 @@ class Wanted:
                 "settings".format(self.name, self.kind)
             )
         if self.upstream_pool is not None and self.upstream_pool < 0:
-            raise KeepaliveError("arms: upstream_pool of {0} is below 0".format(self))
+            raise KeepaliveError(
+                "arms: upstream_pool of {0} is below 0".format(self.name)
+            )
         for context, directives in self.settings.items():
             if context not in CONTEXTS or not isinstance(directives, dict):
                 raise KeepaliveError(
@@ -230,7 +232,6 @@ class Arms:
         return Service(
             load(dump),
             str(self._layout.site),
-            str(self._layout.live_link),
             parse_version(version),
         )
 

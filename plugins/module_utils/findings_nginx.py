@@ -17,6 +17,9 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.hop import (
     Finding,
     Hop,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.listeners import (
+    is_same,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_routes import (
     KEEPALIVE_BY_DEFAULT,
     Route,
@@ -206,14 +209,24 @@ def _dropped(hop: Hop) -> Iterator[Finding]:
         )
 
 
+def is_listed_again(server: str, servers: Sequence[str]) -> bool:
+    """Tell whether another line names the same server, maybe by another path."""
+    if servers.count(server) > 1:
+        return True
+    others = [each for each in servers if each != server and server[:5] == each[:5]]
+    return server.startswith("unix:") and any(
+        is_same(server[len("unix:") :], each[len("unix:") :]) for each in others
+    )
+
+
 def _peers(hop: Hop) -> Iterator[Finding]:
     """Find peers that fail together: ngx_http_upstream_round_robin.c.
 
     max_fails counts where there is more than one, so that nginx may take all
     for dead, "no live upstreams", at one failure each.
     """
-    servers = hop.upstream.servers
-    twice = sorted({each for each in servers if servers.count(each) > 1})
+    servers = hop.upstream.fallible
+    twice = sorted({each for each in servers if is_listed_again(each, servers)})
     if twice:
         yield hop.find(
             "socket_twice",
@@ -222,9 +235,11 @@ def _peers(hop: Hop) -> Iterator[Finding]:
             "down, two make nginx answer 502 without asking it".format(
                 ", ".join(twice), hop.upstream.name
             ),
-            "leave one 'server' line for it",
+            "leave one 'server' line for it, or give each max_fails=0",
         )
     for server, addresses in hop.peers.items():
+        if server not in servers:
+            continue
         if server.startswith("localhost:") and len(addresses) > 1:
             yield hop.find(
                 "localhost_two_peers",
@@ -286,7 +301,7 @@ def _retries(hop: Hop) -> Iterator[Finding]:
             INFO,
             "proxy_next_upstream is off, so nginx does not repeat even a GET whose "
             "kept connection the app has closed",
-            "remove it; with one server the default repeats nothing else",
+            "remove it; the default repeats nothing that may not be made twice",
             never,
         )
 

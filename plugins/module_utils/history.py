@@ -90,6 +90,13 @@ def in_force(layout: Layout) -> Optional[Entry]:
     return replace(known, deployment=replace(known.deployment, site=site_text(layout)))
 
 
+def longest_switch_s(layout: Layout) -> int:
+    """Return how long a switch by what is live may take; 0 if that is not known."""
+    known = live_entry(layout)
+    plan = known.deployment.plan if known else None
+    return plan.start_timeout_s + plan.drain_timeout_s if plan else 0
+
+
 def record(
     layout: Layout, deployment: Deployment, verdict: str, reason: str = ""
 ) -> None:

@@ -44,6 +44,8 @@ class Upstream:
     name: str
     implicit: bool
     servers: Tuple[str, ...]
+    # Those that a failed connection marks as down; max_fails=0 leaves out the others.
+    fallible: Tuple[str, ...]
     pool: int
     pool_is_default: bool
     keepalive_timeout_s: Optional[float]
@@ -159,13 +161,19 @@ def _named(block: Directive, version: Version) -> Upstream:
     default = _DEFAULT_POOL if version >= KEEPALIVE_BY_DEFAULT else 0
     limits = _limits(version, block)
     requests = limits["keepalive_requests"]
+    servers = [
+        each
+        for each in block.children("server")
+        if each.args and "down" not in each.args
+    ]
     return Upstream(
         name=block.args[0],
         implicit=False,
-        servers=tuple(
+        servers=tuple(_with_port(each.args[0]) for each in servers),
+        fallible=tuple(
             _with_port(each.args[0])
-            for each in block.children("server")
-            if each.args and "down" not in each.args
+            for each in servers
+            if "max_fails=0" not in each.args
         ),
         pool=default if pool is None else pool,
         pool_is_default=pool is None,
@@ -179,7 +187,7 @@ def _named(block: Directive, version: Version) -> Upstream:
 def _implicit(scheme: str, address: str) -> Upstream:
     # "skip implicit upstreams": ngx_http_upstream_keepalive_module.c, at any version.
     name = _with_port(address, scheme)
-    return Upstream(name, True, (name,), 0, True, None, None, None)
+    return Upstream(name, True, (name,), (name,), 0, True, None, None, None)
 
 
 class Proxying:

@@ -38,6 +38,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.release import (
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import Runner
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
+    LOCK_TIMEOUT_S,
     Outcome,
     Switch,
 )
@@ -107,11 +108,16 @@ class Host:
     releases: Sequence[str]
 
 
-def host_of(layout: Layout, releases_dir: Path, run: Runner) -> Host:
-    """Return the service as this host has it."""
+def host_of(
+    layout: Layout, releases_dir: Path, run: Runner, patience_s: float = LOCK_TIMEOUT_S
+) -> Host:
+    """Return the service as this host has it.
+
+    ``patience_s`` is how long to wait for another switch to end.
+    """
     return Host(
         layout=layout,
-        switch=Switch(layout, Systemd(run)),
+        switch=Switch(layout, Systemd(run), patience_s=patience_s),
         site=NginxSite(layout, run),
         releases=[release.id for release in list_releases(releases_dir)],
     )
@@ -122,7 +128,7 @@ def running(layout: Layout) -> Entry:
     known = history.in_force(layout)
     if known is None:
         raise KeepaliveError(
-            "name: {0} has no live slot on this host that is recorded; deploy it with "
+            "{0} has no live slot on this host that is recorded; deploy it with "
             "site.yml first".format(layout.name)
         )
     return known

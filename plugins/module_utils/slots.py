@@ -127,7 +127,7 @@ class Layout:
 
     @property
     def recycled(self) -> Path:
-        """When a recycle by itself was last tried, by the monotonic clock."""
+        """When a recycle was last tried, by the monotonic clock."""
         return self.root / "run" / "keepalive-{0}.recycled".format(self.name)
 
     def own_unit(self, kind: str) -> Path:

@@ -199,7 +199,7 @@ class Upkeep:
             if path.suffix == ".timer":
                 self._systemd.act("disable", [path.name], "--now")
             else:
-                self._systemd.act("stop", [path.name])
+                # One that is at work goes on: stopped, it would leave two slots.
                 self._systemd.forget_failures([path.name])
             path.unlink()
 

@@ -173,6 +173,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
+    LOCK_TIMEOUT_S,
     Outcome,
     Switch,
     as_result,
@@ -241,7 +242,7 @@ def plan_of(params: t.Dict[str, t.Any]) -> Plan:
 def run(module: AnsibleModule, layout: Layout) -> t.Tuple[Outcome, t.List[t.Any]]:
     """Do what is asked; return the outcome and the diff."""
     # A recycle by itself may be draining.
-    patience_s = module.params["start_timeout_s"] + module.params["drain_timeout_s"]
+    patience_s = max(history.longest_switch_s(layout), LOCK_TIMEOUT_S)
     systemd = Systemd(module_runner(module.run_command))
     switch = Switch(layout, systemd, patience_s=patience_s)
     live = live_slot(layout)

@@ -136,6 +136,7 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.keepalive.fastapi.plugins.module_utils import history
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
@@ -150,6 +151,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
+    LOCK_TIMEOUT_S,
     Outcome,
     as_result,
 )
@@ -190,7 +192,10 @@ def main() -> None:
     try:
         layout = Layout(module.params["name"])
         releases_dir = Path(module.params["releases_dir"] or layout.releases_dir)
-        host = host_of(layout, releases_dir, module_runner(module.run_command))
+        # A recycle by itself may be draining.
+        patience_s = max(history.longest_switch_s(layout), LOCK_TIMEOUT_S)
+        run = module_runner(module.run_command)
+        host = host_of(layout, releases_dir, run, patience_s)
         change, outcome = act(module.params, host, dry_run=module.check_mode)
     except (KeepaliveError, OSError) as error:
         module.fail_json(msg=str(error))

@@ -218,7 +218,7 @@ latency_histogram:
 errors:
   description:
     - Errors by kind. V(connect), V(read), V(write) and V(timeout) as wrk counts
-      them; V(status) are answers with another status than O(expected_status).
+      them; V(status) are answers with a status of 400 or above.
   returned: when measured
   type: dict
   sample: {connect: 0, read: 0, write: 0, timeout: 0, status: 0}

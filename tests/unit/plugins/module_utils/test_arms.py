@@ -33,9 +33,7 @@ SITE = "/etc/nginx/conf.d/demo.conf"
 
 def service(version: str = "1.26.3") -> Service:
     tree = load(DUMP.read_text(encoding="utf-8"))
-    return Service(
-        tree, SITE, "/run/demo/live.sock", tuple(map(int, version.split(".")))
-    )
+    return Service(tree, SITE, tuple(map(int, version.split("."))))
 
 
 def rendered(*arms: Arm, version: str = "1.26.3") -> List[Directive]:
@@ -128,7 +126,7 @@ def straight_to_the_socket() -> Service:
         "proxy_pass http://keepalive_demo;",
         "proxy_pass http://unix:/run/demo/live.sock;",
     )
-    return Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
+    return Service(load(text), SITE, (1, 26, 3))
 
 
 def test_a_site_straight_to_the_socket_is_measured_as_it_is() -> None:
@@ -153,7 +151,7 @@ def test_a_pool_has_no_place_there(arm: Arm) -> None:
 def test_a_pool_keeps_alive_what_the_service_closes() -> None:
     text = DUMP.read_text(encoding="utf-8")
     text = text.replace("Connection $keepalive_connection;", "Connection close;")
-    found = Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
+    found = Service(load(text), SITE, (1, 26, 3))
     tree = parse(render(found, [Arm("8", 8001, upstream_pool=8)], "/b", 9000))
     assert ["Connection", "$keepalive_connection"] in values(
         tree, "server", "proxy_set_header"
@@ -162,7 +160,7 @@ def test_a_pool_keeps_alive_what_the_service_closes() -> None:
 
 def test_tls_needs_a_certificate() -> None:
     text = DUMP.read_text(encoding="utf-8").replace("ssl_certificate ", "#")
-    found = Service(load(text), SITE, "/run/demo/live.sock", (1, 26, 3))
+    found = Service(load(text), SITE, (1, 26, 3))
     with pytest.raises(KeepaliveError, match="has no certificate"):
         render(found, [Arm("tls", 8001, tls=True)], "/b", 9000)
 
@@ -171,14 +169,12 @@ def test_what_else_the_live_nginx_serves_is_left_out() -> None:
     text = DUMP.read_text(encoding="utf-8")
     stream = "stream {\n server { listen 5432; }\n}\n"
     header, newline, rest = text.partition("\n")
-    found = Service(
-        load(header + newline + stream + rest), SITE, "/run/demo/live.sock", (1, 26, 3)
-    )
+    found = Service(load(header + newline + stream + rest), SITE, (1, 26, 3))
     assert "5432" not in render(found, [Arm("on", 8001)], "/b", 9000)
 
 
 def test_a_host_without_the_service() -> None:
-    found = Service(load(DUMP.read_text()), "/etc/nginx/conf.d/x.conf", "/x", (1, 26))
+    found = Service(load(DUMP.read_text()), "/etc/nginx/conf.d/x.conf", (1, 26))
     with pytest.raises(KeepaliveError, match=r"x\.conf has no server that proxies"):
         render(found, [Arm("on", 8001)], "/var/cache/b", 9000)
 

@@ -46,6 +46,7 @@ def test_a_deployed_service_is_read_from_a_real_dump() -> None:
             name="keepalive_alpha",
             implicit=False,
             servers=("unix:/run/alpha/live.sock",),
+            fallible=("unix:/run/alpha/live.sock",),
             pool=128,
             pool_is_default=False,
             keepalive_timeout_s=2,
