@@ -59,18 +59,14 @@ def restart(name: str) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once a host: on all, or on those its module's ONLY_HOSTS names."""
+    """Run a test once a host: on all, or on those its module's ONLY_HOSTS names.
+
+    Hosts go side by side; one host's tests are in one process, in their order.
+    """
     if "name" in metafunc.fixturenames:
         names = getattr(metafunc.module, "ONLY_HOSTS", list(HOSTS))
-        metafunc.parametrize("name", names, scope="module")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a host's tests in one process, in their order; hosts go side by side."""
-    for item in items:
-        name = item.callspec.params.get("name", "") if hasattr(item, "callspec") else ""
-        item.add_marker(pytest.mark.xdist_group(name))
+        hosts = [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in names]
+        metafunc.parametrize("name", hosts, scope="module")
 
 
 @pytest.fixture(scope="module")
