@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Dict, List, Set, Tuple
 
 import pytest
@@ -12,6 +13,9 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.app_command impo
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.findings_app import (
     check_hop,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.findings_nginx import (
+    is_listed_again,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.hop import (
     App,
@@ -178,11 +182,23 @@ def test_nginx_rules(part: str, text: str, expected: Dict[str, str]) -> None:
 
 
 def test_localhost_is_two_peers() -> None:
-    two = {"localhost:8000": ["127.0.0.1", "::1"]}
-    given = examine(replace(hop(), peers=two))
+    two = replace(hop(), peers={"localhost:8000": ["127.0.0.1", "::1"]})
+    upstream = replace(two.upstream, fallible=("localhost:8000",))
+    given = examine(replace(two, upstream=upstream))
     assert [(each.id, each.severity) for each in given] == [
         ("localhost_two_peers", "warning")
     ]
+    # With max_fails=0.
+    assert list(examine(replace(two, upstream=replace(upstream, fallible=())))) == []
+
+
+def test_a_socket_by_two_paths_is_listed_twice(tmp_path: Path) -> None:
+    socket, other = tmp_path / "a.sock", tmp_path / "b.sock"
+    socket.touch()
+    other.symlink_to(socket)
+    servers = ["unix:{0}".format(each) for each in (socket, other)]
+    assert all(is_listed_again(each, servers) for each in servers)
+    assert not is_listed_again(servers[0], [servers[0], "127.0.0.1:8000"])
 
 
 @pytest.mark.parametrize(
