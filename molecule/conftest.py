@@ -59,14 +59,10 @@ def restart(name: str) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once a host: on all, or on those its module's ONLY_HOSTS names.
-
-    Hosts go side by side; one host's tests are in one process, in their order.
-    """
+    """Run a test once a host: on all, or on those its module's ONLY_HOSTS names."""
     if "name" in metafunc.fixturenames:
         names = getattr(metafunc.module, "ONLY_HOSTS", list(HOSTS))
-        hosts = [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in names]
-        metafunc.parametrize("name", hosts, scope="module")
+        metafunc.parametrize("name", names, scope="module")
 
 
 @pytest.fixture(scope="module")
