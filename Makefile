@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Python's byte code stays out of the tree that is hashed, linted and packed.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
-.PHONY: help demo calibrate soak test lint copy ruff mypy ansible-lint sanity unit molecule clean
+.PHONY: help demo calibrate soak test lint copy ruff mypy ansible-lint sanity unit molecule no-hosts clean
 help:
 	@echo "make demo    a FastAPI service behind nginx, on a lab host on this computer"
 	@echo "make test    lint, unit tests and Molecule scenarios (about 20 minutes)"
@@ -67,9 +67,7 @@ demo: $(VENV)/.ready .lab/.tools
 calibrate: $(VENV)/.ready
 	@ansible-playbook playbooks/benchmark.yml -e @playbooks/vars/calibration.yml
 
-soak: $(VENV)/.ready .lab/.tools
-	@mkdir -p .cache
-	@molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; exit 1; }
+soak: no-hosts
 	@molecule test -s soak --report
 	@echo "reports/soak.json, reports/soak.html"
 
@@ -117,11 +115,13 @@ sanity: $(VENV)/.ready copy
 unit: $(VENV)/.ready
 	@pytest -n auto tests/unit examples/demo_app/tests
 
-molecule: $(VENV)/.ready .lab/.tools
+molecule: no-hosts
+	@molecule test --all --exclude soak --report
+
+no-hosts: $(VENV)/.ready .lab/.tools
 	@# What an interrupted run left, hosts and Molecule's own notes, goes first.
 	@mkdir -p .cache
 	@molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; exit 1; }
-	@molecule test --all --exclude soak --report
 
 clean:
 	@# Without its virtual environment it could not remove the lab.

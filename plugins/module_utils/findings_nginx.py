@@ -18,7 +18,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.hop import (
     Hop,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.listeners import (
-    is_same,
+    is_same_server,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_routes import (
     KEEPALIVE_BY_DEFAULT,
@@ -211,12 +211,7 @@ def _dropped(hop: Hop) -> Iterator[Finding]:
 
 def is_listed_again(server: str, servers: Sequence[str]) -> bool:
     """Tell whether another line names the same server, maybe by another path."""
-    if servers.count(server) > 1:
-        return True
-    others = [each for each in servers if each != server and server[:5] == each[:5]]
-    return server.startswith("unix:") and any(
-        is_same(server[len("unix:") :], each[len("unix:") :]) for each in others
-    )
+    return sum(is_same_server(server, each) for each in servers) > 1
 
 
 def _peers(hop: Hop) -> Iterator[Finding]:

@@ -69,6 +69,14 @@ def is_same(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
+def is_same_server(one: str, other: str) -> bool:
+    """Tell whether two servers of an upstream are one, maybe by two paths."""
+    if one == other:
+        return True
+    both_unix = one.startswith("unix:") and other.startswith("unix:")
+    return both_unix and is_same(one[len("unix:") :], other[len("unix:") :])
+
+
 def split_address(address: str) -> Tuple[str, int]:
     """Split ``host:port``."""
     host, _separator, port = address.rpartition(":")

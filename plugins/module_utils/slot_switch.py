@@ -368,7 +368,7 @@ class Switch:
     def _remove_shared(self) -> None:
         layout = self._layout
         history.forget_all(layout)
-        for path in (layout.live_link, layout.spare_link, layout.tmpfiles):
+        for path in (*layout.links, layout.tmpfiles):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
         for folder in (*layout.socket_dirs, layout.config_dir):

@@ -93,6 +93,10 @@ class Layout:
         return self.spare_dir / "live.sock"
 
     @property
+    def links(self) -> Tuple[Path, Path]:
+        return self.live_link, self.spare_link
+
+    @property
     def socket_dirs(self) -> Tuple[Path, Path]:
         return self.run_dir, self.spare_dir
 
@@ -327,7 +331,7 @@ def boot_record(layout: Layout, slot: str, group: str) -> str:
 
 def point_live_at(layout: Layout, slot: str) -> None:
     """Flip each link by one rename: no moment without a live socket."""
-    for link in (layout.live_link, layout.spare_link):
+    for link in layout.links:
         temporary = link.parent / ".live.new"
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -346,8 +350,9 @@ def link_socket(layout: Layout, slot: str) -> None:
 def links_to(layout: Layout, slot: str) -> bool:
     """Tell whether both links lead to a slot."""
     target = "{0}.sock".format(slot)
-    links = (layout.live_link, layout.spare_link)
-    return all(link.is_symlink() and os.readlink(link) == target for link in links)
+    return all(
+        link.is_symlink() and os.readlink(link) == target for link in layout.links
+    )
 
 
 def differences(

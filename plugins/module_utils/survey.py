@@ -49,7 +49,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.listeners import
     Listener,
     Sockets,
     is_own,
-    is_same,
+    is_same_server,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_process import (
     Nginx,
@@ -250,10 +250,8 @@ class Survey:
 def _distinct(servers: Iterable[str]) -> List[str]:
     """Return the servers without second names of the same socket."""
     found: List[str] = []
-    for server in dict.fromkeys(servers):
-        path = server[len("unix:") :] if server.startswith("unix:") else ""
-        known = [each[len("unix:") :] for each in found if each.startswith("unix:")]
-        if not path or not any(is_same(path, each) for each in known):
+    for server in servers:
+        if not any(is_same_server(server, each) for each in found):
             found.append(server)
     return found
 
