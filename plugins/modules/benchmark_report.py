@@ -139,7 +139,9 @@ comparisons:
       description: The arm that it is compared with.
       type: str
     verdict:
-      description: V(better), V(worse), V(inconclusive) or V(invalid).
+      description:
+        - V(better), V(worse), V(inconclusive) or V(invalid). In the first two cases the
+          whole interval is more than 1 % away from no difference.
       type: str
     reasons:
       description: Why the comparison is invalid; empty for the other verdicts.

@@ -23,14 +23,17 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 
 LEAST_PAIRS = 8
+# The place in a round, what a run leaves behind for the next: two equal arms are known
+# to be alike only so far (`make calibrate`), so no verdict rests on less.
+RESOLUTION = 0.01
 
 
 @dataclass(frozen=True)
 class Effect:
     """The second arm's rate divided by the first's, and what that says.
 
-    ``verdict`` is ``better``, ``worse`` or ``inconclusive``; the interval leaves
-    out 1 in the first two cases.
+    ``verdict`` is ``better``, ``worse`` or ``inconclusive``; in the first two cases
+    the whole interval is further from 1 than RESOLUTION.
     """
 
     ratio: float
@@ -62,8 +65,15 @@ def effect(
     )
     outside = _critical_rank_sum(len(ratios), 1 - confidence)
     low, high = exp(means[outside]), exp(means[-1 - outside])
-    verdict = "better" if low > 1 else "worse" if high < 1 else "inconclusive"
-    return Effect(exp(median(means)), low, high, confidence, len(ratios), verdict)
+    return Effect(
+        exp(median(means)), low, high, confidence, len(ratios), _verdict(low, high)
+    )
+
+
+def _verdict(low: float, high: float) -> str:
+    if low > 1 + RESOLUTION:
+        return "better"
+    return "worse" if high < 1 - RESOLUTION else "inconclusive"
 
 
 @lru_cache(maxsize=None)

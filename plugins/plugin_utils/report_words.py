@@ -9,6 +9,9 @@ import re
 from collections import Counter
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.paired import (
+    RESOLUTION,
+)
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.study_result import (
     Comparison,
     Host,
@@ -36,6 +39,10 @@ _MANY = 5
 _ONLY_RATIOS = (
     "Only the effect counts, for it compares runs next to each other; requests/s "
     "themselves drift, and are not those of another day."
+)
+_RESOLUTION = (
+    "Better and worse: the whole interval is more than {0:.0f} % away from no "
+    "difference.".format(RESOLUTION * 100)
 )
 _UNITS = {"_s": "s", "_ms": "ms", "_percent": "%", "_bytes": "bytes"}
 
@@ -237,7 +244,7 @@ def conditions_lines(result: Result) -> List[str]:
 def cautions(result: Result) -> List[str]:
     """Return what must not be read into the figures."""
     hosts = list(result["hosts"])
-    said = [_ONLY_RATIOS]
+    said = [_ONLY_RATIOS, _RESOLUTION]
     if len(hosts) == 1:
         said.append("One host, {0}: says nothing about others.".format(hosts[0]))
     elif hosts:
@@ -262,7 +269,7 @@ def _chance_caution(result: Result) -> List[str]:
         return []
     confidence = comparisons[0]["confidence"]
     return [
-        "{0} comparisons: were there no effect anywhere, about {1:.1f} of them would "
+        "{0} comparisons: were there no effect anywhere, up to {1:.1f} of them would "
         "still be called better or worse.".format(
             len(comparisons), len(comparisons) * (1 - confidence)
         )

@@ -39,7 +39,8 @@ def test_a_published_example() -> None:
     found = effect(list(map(exp, first)), list(map(exp, second)), confidence=0.96)
     assert found.ratio == pytest.approx(exp(-0.46), abs=0.001)
     assert (found.low, found.high) == pytest.approx((exp(-0.786), exp(-0.010)))
-    assert (found.pairs, found.verdict) == (9, "worse")
+    # It leaves out no difference, but by less than RESOLUTION.
+    assert (found.pairs, found.verdict) == (9, "inconclusive")
 
 
 def test_the_interval_holds_the_ratio() -> None:
@@ -57,6 +58,14 @@ def test_alike_arms_are_seldom_called_different() -> None:
 
 def test_a_slowdown_is_seen_through_a_drift_three_times_as_large() -> None:
     assert verdicts(0.9, 0.03)["worse"] >= 0.9 * 400
+
+
+def test_a_difference_below_the_resolution_is_not_called() -> None:
+    other = [100.8, 100.9, 100.7, 100.8, 100.9, 100.7, 100.8, 100.8]
+    found = effect(BASE, other)
+    assert found.low > 1
+    assert found.verdict == "inconclusive"
+    assert effect(BASE, [each + 1 for each in other]).verdict == "better"
 
 
 def test_noise_makes_a_comparison_inconclusive_and_not_better() -> None:
