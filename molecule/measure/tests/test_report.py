@@ -53,7 +53,7 @@ def test_the_verdict_follows_from_the_interval(
 ) -> None:
     (found,) = report["hosts"][name]["comparisons"]
     low, high = found["low"], found["high"]
-    wanted = "better" if low > 1 else "worse" if high < 1 else "inconclusive"
+    wanted = "better" if low > 1.01 else "worse" if high < 0.99 else "inconclusive"
     assert found["verdict"] == wanted
     assert found["pairs"] == 8
 
