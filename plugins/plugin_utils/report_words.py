@@ -41,7 +41,7 @@ _ONLY_RATIOS = (
     "themselves drift, and are not those of another day."
 )
 _RESOLUTION = (
-    "Better and worse: the whole interval is more than {0:.0f} % away from no "
+    "Better or worse means that the whole interval is over {0:.0f} % away from no "
     "difference.".format(RESOLUTION * 100)
 )
 _UNITS = {"_s": "s", "_ms": "ms", "_percent": "%", "_bytes": "bytes"}
