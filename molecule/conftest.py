@@ -75,9 +75,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByHost:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once a host: on all, or on those its module's ONLY_HOSTS names."""
+    """Run a test once a host: on all, or on those that the mark ``on_hosts`` names."""
     if "name" in metafunc.fixturenames:
-        names = getattr(metafunc.module, "ONLY_HOSTS", list(HOSTS))
+        mark = metafunc.definition.get_closest_marker("on_hosts")
+        names = mark.args if mark else list(HOSTS)
         metafunc.parametrize("name", names, scope="module")
 
 

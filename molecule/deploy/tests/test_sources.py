@@ -11,7 +11,7 @@ import yaml
 
 from conftest import ROOT, Deploy, Host, Script
 
-ONLY_HOSTS = ["d13"]
+pytestmark = pytest.mark.on_hosts("d13")
 DEFAULTS = yaml.safe_load(
     (ROOT / "roles/fastapi_service/defaults/main.yml").read_text()
 )

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, Host
 
 ONLY_HOSTS = ["d12", "n130"]
+pytestmark = pytest.mark.on_hosts(*ONLY_HOSTS)
 REPORTS = ROOT / ".cache/benchmark"
 SCHEMA = ROOT / "docs/benchmark.schema.json"
 

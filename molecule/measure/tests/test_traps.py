@@ -12,7 +12,7 @@ import yaml
 
 from conftest import Host, run_module
 
-ONLY_HOSTS = ["d12"]
+pytestmark = pytest.mark.on_hosts("d12")
 TRAPS = Path(__file__).parent.parent / "files/traps.py"
 VARS = yaml.safe_load((TRAPS.parent.parent / "vars.yml").read_text())
 SMALL = {"connections": 4, "duration_s": 1, "timeout_s": 1, "warmup_max_s": 0}

@@ -11,7 +11,7 @@ from faults import write_bad_apps
 
 from conftest import Deploy, Host, Run, Script, Slots
 
-ONLY_HOSTS = ["d13"]
+pytestmark = pytest.mark.on_hosts("d13")
 
 SECRET = "hunter2"
 # A changed slot too: were a site refused only after the switch, it would show.
@@ -242,6 +242,8 @@ def expect(message: str, phrases: list[str]) -> None:
     assert not missing, message
 
 
+# It takes as long as all others together.
+@pytest.mark.on_hosts("d12")
 @pytest.mark.parametrize(("variables", "phrases"), REFUSED_AT_ONCE)
 def test_refused_before_anything_is_done(
     refused: Refused, variables: dict[str, Any], phrases: list[str]
@@ -338,6 +340,7 @@ def test_port_taken_by_another_program(refused: Refused, taken_port: int) -> Non
     )
 
 
+@pytest.mark.on_hosts("d12", "d13")
 def test_a_good_deployment_then_finds_nothing_to_mend(
     deploy: Deploy, name: str
 ) -> None:

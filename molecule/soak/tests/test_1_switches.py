@@ -15,7 +15,7 @@ from soak_record import of_probe, quantiles, record, start_anew
 
 from conftest import JSON_HEADERS, LANES, POST, BackgroundProbe, Host, connect
 
-ONLY_HOSTS = ["d13"]
+pytestmark = pytest.mark.on_hosts("d13")
 SWITCHES = int(os.environ.get("SOAK_SWITCHES", "200"))
 REQUESTS = int(os.environ.get("SOAK_REQUESTS", "3000000"))
 MOST_S = 3 * 3600

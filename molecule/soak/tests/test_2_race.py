@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 
+import pytest
 from soak_record import record
 
 from conftest import Host, run_script
 
-ONLY_HOSTS = ["d12"]
+pytestmark = pytest.mark.on_hosts("d12")
 TRIES = int(os.environ.get("SOAK_TRIES", "50"))
 
 

@@ -10,7 +10,7 @@ from soak_record import of_probe, record, seconds_with_loss
 
 from conftest import BackgroundProbe, Host, connect, restart, slot_facts
 
-ONLY_HOSTS = ["n130"]
+pytestmark = pytest.mark.on_hosts("n130")
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from faults import PROGRAM, SERVICE
 from soak_record import of_probe, record
 
 from conftest import BackgroundHold, BackgroundProbe, Deploy, Host, slot_facts
 
-ONLY_HOSTS = ["d12"]
+pytestmark = pytest.mark.on_hosts("d12")
 LIMIT_S = 150
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from conftest import BackgroundLoad, Deploy, Host
 
-ONLY_HOSTS = ["d13"]
+pytestmark = pytest.mark.on_hosts("d13")
 
 
 def test_a_lower_drain_time_cuts_no_connection_of_the_old_one(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from faults import (
     HANDS,
@@ -21,7 +23,7 @@ from conftest import (
     slot_facts,
 )
 
-ONLY_HOSTS = ["n130"]
+pytestmark = pytest.mark.on_hosts("n130")
 BY_NAME = {each.name: each for each in (*KILLS, *HANDS)}
 
 
@@ -91,7 +93,8 @@ def test_recycle_above_a_memory_limit(
 
 def test_clients_that_stay_are_closed_by_the_budget(host: Host) -> None:
     with BackgroundHold(host) as held:
-        host.check_output("%s recycle", PROGRAM)
+        recycled = json.loads(host.check_output("%s recycle --json", PROGRAM))
+    assert recycled["connections_cut"] >= 2
     # fastapi_service_drain_timeout_s is 15 there.
     assert held.found["websocket_held_s"] >= 15
     assert held.found["events_held_s"] >= 15

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from conftest import Deploy, Host, run_module, run_playbook
 
-ONLY_HOSTS = ["d12"]
+pytestmark = pytest.mark.on_hosts("d12")
 
 
 def test_what_failed_or_was_left_is_marked(

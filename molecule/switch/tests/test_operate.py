@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from conftest import (
     BackgroundProbe,
     Deploy,
@@ -14,6 +16,8 @@ from conftest import (
     run_playbook,
 )
 
+# On the third, test_faults recycles and goes back.
+pytestmark = pytest.mark.on_hosts("d12", "d13")
 ANOTHER = {"fastapi_service_environment": {"APP_VERSION": "2"}}
 
 
