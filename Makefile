@@ -14,14 +14,14 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
 .PHONY: help demo calibrate soak test lint copy ruff mypy ansible-lint sanity unit molecule no-hosts clean
 help:
-	@echo "make demo    a FastAPI service behind nginx, on a lab host on this computer"
-	@echo "make test    lint, unit tests and Molecule scenarios (about 40 minutes)"
-	@echo "make lint    ansible-lint, ansible-test sanity, ruff and mypy alone"
-	@echo "make unit    unit tests alone"
-	@echo "make molecule  Molecule scenarios alone"
-	@echo "make calibrate  how often the benchmark is wrong, on the demo (about 100 minutes)"
-	@echo "make soak    hundreds of switches and faults under millions of requests (about 3 hours)"
-	@echo "make clean   remove all that the project made: hosts, images, .venv, caches"
+	@echo "make demo       a FastAPI service behind nginx, on a lab host on this computer"
+	@echo "make test       lint, unit tests and Molecule scenarios (about 40 minutes)"
+	@echo "make lint       ansible-lint, ansible-test sanity, ruff and mypy alone"
+	@echo "make unit       unit tests alone"
+	@echo "make molecule   Molecule scenarios alone"
+	@echo "make calibrate  how often the benchmark is wrong, after make demo (about 100 minutes)"
+	@echo "make soak       hundreds of switches and faults under millions of requests (about 3 hours)"
+	@echo "make clean      remove hosts, images, .venv, caches and reports/ (Debian packages stay)"
 
 $(VENV)/.ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -129,4 +129,4 @@ clean:
 	  ansible-playbook playbooks/lab.yml -e lab_state=purged; fi
 	@rm -rf $(VENV) .cache .lab reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible .benchmarks
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@echo "make clean: hosts, images, $(VENV) and caches of this checkout are gone"
+	@echo "make clean: hosts, images, $(VENV), caches and reports of this checkout are gone"

@@ -14,6 +14,9 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils import (
     report_words,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.arm_figures import Arm
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.paired import (
+    RESOLUTION,
+)
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.study_result import (
     Result,
 )
@@ -80,7 +83,8 @@ def _overview(result: Result, numbers: report_plots.ArmNumbers) -> List[Plot]:
         Plot(
             "Effect on requests per second",
             "The marker is the effect, the line its interval, each stroke below it one "
-            "pair of runs. An interval without 0 % makes the arm better or worse.",
+            "pair of runs. The arm is better or worse if the whole line is more than "
+            "{0:.0f} % from 0.".format(RESOLUTION * 100),
             _markup(report_plots.forest_plot("effect", result, numbers)),
         )
     ]

@@ -16,6 +16,11 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.study_result imp
     Result,
 )
 
+_REUSE_HINT = (
+    "1 is a new connection for every request, 0 is none. nginx and the kernel count "
+    "independently; where the kernel's count is an estimate, its bounds stand beside."
+)
+
 
 def markdown_report(result: Result) -> str:
     """Return the whole report; its tables are those of GitHub's Markdown."""
@@ -53,7 +58,7 @@ def _host_parts(name: str, host: Host, result: Result) -> List[str]:
     parts.append(_table(report_rows.costs(host)))
     reuse = report_rows.reuse(host)
     if reuse.rows:
-        parts += ["### Connections opened per request", _table(reuse)]
+        parts += ["### Connections opened per request", _REUSE_HINT, _table(reuse)]
     if host["conditions"]:
         parts += ["### Conditions", _table(report_rows.conditions(host))]
     return parts

@@ -190,10 +190,6 @@ def _forest_limits(comparisons: Iterable[Comparison]) -> Tuple[float, float]:
     return min(seen) - room, max(seen) + room
 
 
-def _cut(name: str, most: int) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
 def _legend_columns(names: Sequence[str]) -> int:
     widest = max((len(name) for name in names), default=0) + _KEY_COLUMNS
     return max(1, min(len(names), _LABEL_COLUMNS // widest))
@@ -255,7 +251,7 @@ def _latency_curve(
         marker=MARKERS[number % len(MARKERS)],
         markersize=5,
         markevery=_marked(xs),
-        label=_cut(arm["arm"], _LABEL_COLUMNS),
+        label=report_words.cut(arm["arm"], _LABEL_COLUMNS),
     )
 
 
@@ -353,7 +349,7 @@ def _mark_arms(axes: Any, measured: Sequence[Run], numbers: ArmNumbers) -> None:
             MARKERS[number % len(MARKERS)],
             color=arm_colour(number),
             markersize=6,
-            label=_cut(arm, _LABEL_COLUMNS),
+            label=report_words.cut(arm, _LABEL_COLUMNS),
         )
 
 
@@ -415,7 +411,7 @@ def _bar_axes(axes: Any, places: Sequence[float], bars: Sequence[_Bar]) -> None:
         head = next(at for at, count in zip(places, bars) if count.hop == hop) + 1
         axes.text(0, head, report_words.HOP_NAMES[hop], va="center", weight="bold")
     labels = [
-        "{0}, by {1}".format(_cut(count.arm, _WIDEST_NAME), count.witness)
+        "{0}, by {1}".format(report_words.cut(count.arm, _WIDEST_NAME), count.witness)
         for count in bars
     ]
     axes.set_yticks(places, labels)

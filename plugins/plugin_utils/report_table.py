@@ -116,7 +116,7 @@ def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> List[str]:
     widths = [max(map(len, column)) for column in zip(*rows)]
     room = COLUMNS - sum(width + 2 for width in widths[1:]) - 2
     widths[0] = min(widths[0], max(room, _NARROWEST))
-    rows = [[_cut(row[0], widths[0]), *row[1:]] for row in rows]
+    rows = [[report_words.cut(row[0], widths[0]), *row[1:]] for row in rows]
     return [
         "  "
         + "  ".join(
@@ -125,10 +125,6 @@ def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> List[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _cut(name: str, most: int) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _wrapped(sentences: Sequence[str], indent: str = "") -> List[str]:

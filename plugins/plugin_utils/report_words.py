@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.paired import (
     RESOLUTION,
@@ -30,19 +30,19 @@ LATENCY_HEADS = {
 # Best first; also the order in which a summary counts them.
 VERDICTS = ("better", "worse", "inconclusive", "invalid")
 HOP_NAMES = {"client": "client to nginx", "upstream": "nginx to app"}
-# Of a study that compares two arms, the title says which.
-_TWO_ARMS = 2
 _DIGITS = 3
 _WHOLE_FROM = 10_000
 # From so many comparisons on, some differ by chance.
 _MANY = 5
 _ONLY_RATIOS = (
-    "Only the effect counts, for it compares runs next to each other; requests/s "
-    "themselves drift, and are not those of another day."
+    "Read the effect, not the rates: it compares runs made next to each other, while "
+    "requests/s drift. Its interval is that of this session: on another day, or beside "
+    "other work, the effect itself may lie outside it."
 )
 _RESOLUTION = (
-    "Better or worse means that the whole interval is over {0:.0f} % away from no "
-    "difference.".format(RESOLUTION * 100)
+    "Better or worse: the whole interval is more than {0:.0f} % from no difference. "
+    "Inconclusive: it is not, which proves neither that the arms differ nor that they "
+    "are equal.".format(RESOLUTION * 100)
 )
 _UNITS = {"_s": "s", "_ms": "ms", "_percent": "%", "_bytes": "bytes"}
 
@@ -123,15 +123,13 @@ def verdict_sentences(result: Result) -> List[Tuple[str, str]]:
                 if (comparison["case"], comparison["arm"]) == (case["name"], arm)
             }
             if found:
-                about = _about(result, arm, case["base"], len(case["arms"]))
+                about = _about(result, arm, case["base"])
                 sentences.append(_sentence(about, case["name"], found))
     return sentences
 
 
-def _about(result: Result, arm: str, base: str, arms: int) -> str:
+def _about(result: Result, arm: str, base: str) -> str:
     title = result["title"].rstrip(".:")
-    if arms == _TWO_ARMS:
-        return title
     return "{0}, {1} instead of {2}".format(title, arm, base)
 
 
@@ -198,6 +196,11 @@ def shortened(reasons: Sequence[str], most: int = 3) -> List[str]:
     return [*reasons[:most], *(["{0} more".format(left)] if left > 0 else [])]
 
 
+def cut(name: str, most: int) -> str:
+    """Return a name of at most so many characters."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
 def reasons(host: Host) -> List[str]:
     """Return why comparisons on a host are invalid, each with its case and arm."""
     return [
@@ -246,11 +249,11 @@ def cautions(result: Result) -> List[str]:
     hosts = list(result["hosts"])
     said = [_ONLY_RATIOS, _RESOLUTION]
     if len(hosts) == 1:
-        said.append("One host, {0}: says nothing about others.".format(hosts[0]))
+        said.append("Measured on one host, {0}; others may differ.".format(hosts[0]))
     elif hosts:
         said.append(
-            "Each host is compared with itself; the fleet's latencies are of all "
-            "requests together."
+            "Each host is compared with itself only; latencies of all hosts are of all "
+            "their requests together."
         )
     return (
         said
@@ -269,11 +272,20 @@ def _chance_caution(result: Result) -> List[str]:
         return []
     confidence = comparisons[0]["confidence"]
     return [
-        "{0} comparisons: were there no effect anywhere, up to {1:.1f} of them would "
-        "still be called better or worse.".format(
+        "{0} comparisons: by chance alone up to {1:.1f} of them would be called better "
+        "or worse if no arm differed.".format(
             len(comparisons), len(comparisons) * (1 - confidence)
-        )
+        ),
+        "{0}.".format("; ".join(_counted(comparisons))),
     ]
+
+
+def _counted(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield how often each arm got which verdict, ``slower: 38 worse``."""
+    for arm in dict.fromkeys(each["arm"] for each in comparisons):
+        found = Counter(each["verdict"] for each in comparisons if each["arm"] == arm)
+        verdicts = ["{0} {1}".format(found[v], v) for v in VERDICTS if found[v]]
+        yield "{0}: {1}".format(arm, ", ".join(verdicts))
 
 
 def _generator_caution(result: Result) -> List[str]:
@@ -289,12 +301,13 @@ def _generator_caution(result: Result) -> List[str]:
     if spent["nginx"] and spent["app"]:
         percent = 100 * spent["generator"] / sum(spent.values())
         share = (
-            ", and took {0:.0f} % of the CPU time that it, nginx and the app "
-            "used".format(percent)
+            " and took {0:.0f} % of the CPU time of generator, nginx and app".format(
+                percent
+            )
         )
     return [
-        "The load generator shares the host's cores{0}: a client elsewhere would see "
-        "other figures.".format(share)
+        "The load generator runs on the same cores{0}; with a client elsewhere the "
+        "figures would differ.".format(share)
     ]
 
 
@@ -307,7 +320,6 @@ def _witness_caution(result: Result) -> List[str]:
     if not doubted:
         return []
     return [
-        "The witnesses of connections disagree in {0} of {1} runs.".format(
-            doubted, len(result["runs"])
-        )
+        "In {0} of {1} runs nginx and the kernel counted different numbers of new "
+        "connections.".format(doubted, len(result["runs"]))
     ]

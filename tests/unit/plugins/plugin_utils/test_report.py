@@ -83,9 +83,9 @@ def test_the_verdict_is_a_sentence(study: Study) -> None:
         (
             "better",
             (
-                "Keepalive between client and nginx: +23.2 % requests/s on async "
-                "items, 100 connections (95 % interval +8.4 % to +38.4 %, 8 pairs): "
-                "better."
+                "Keepalive between client and nginx, on instead of off: +23.2 % "
+                "requests/s on async items, 100 connections (95 % interval +8.4 % to "
+                "+38.4 %, 8 pairs): better."
             ),
         )
     ]
@@ -107,9 +107,9 @@ def test_several_hosts_share_a_sentence(study: Study) -> None:
         (
             "mixed",
             (
-                "Keepalive between client and nginx: -38.4 % (web3) to +23.2 % (web1) "
-                "requests/s on async items, 100 connections, 3 hosts: better on 1, "
-                "worse on 1, inconclusive on 1."
+                "Keepalive between client and nginx, on instead of off: -38.4 % (web3) "
+                "to +23.2 % (web1) requests/s on async items, 100 connections, 3 "
+                "hosts: better on 1, worse on 1, inconclusive on 1."
             ),
         )
     ]
@@ -155,14 +155,24 @@ def test_units_of_conditions_follow_their_value(study: Study) -> None:
 
 def test_cautions_tell_what_the_generator_took(study: Study) -> None:
     said = " ".join(report_words.cautions(study.build()))
-    assert "One host, web1: says nothing about others." in said
+    assert "Measured on one host, web1; others may differ." in said
     assert "took 22 % of the CPU time" in said
     for run in study.runs:
         run.update(cpu_generator_s=None)
     study.runs[0]["reuse"]["client"]["agree"] = False
     said = " ".join(report_words.cautions(study.build()))
     assert "generator" not in said
-    assert "disagree in 1 of 16 runs" in said
+    assert "In 1 of 16 runs nginx and the kernel counted different numbers" in said
+
+
+def test_many_comparisons_are_counted_by_arm(study: Study) -> None:
+    result = study.build()
+    comparisons = result["hosts"]["web1"]["comparisons"]
+    worse = {**comparisons[0], "verdict": "worse"}
+    comparisons.extend([comparisons[0], worse, worse, worse])
+    said = " ".join(report_words.cautions(result))
+    assert "5 comparisons: by chance alone up to 0.3 of them" in said
+    assert "on: 2 better, 3 worse." in said
 
 
 def test_print_has_a_true_minus_and_keeps_units_with_numbers() -> None:
