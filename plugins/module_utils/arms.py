@@ -122,32 +122,14 @@ def _block(directives: Sequence[Directive], name: str) -> List[Directive]:
 
 def _site(service: Service, arm: Arm) -> List[Directive]:
     """Return an arm's upstream, if it has one, and its server."""
-    server = copy.deepcopy(_server(service))
+    server = _listening(service, arm)
     upstream = copy.deepcopy(_upstream(service, server))
-    block = server.block or []
-    block[:] = [each for each in block if each.name not in ("listen", "server_name")]
-    if not arm.tls:
-        block[:] = [each for each in block if each.name != "http2"]
-    options = ["ssl"] if arm.tls else []
-    listen = ["listen", "{0}:{1}".format(arm.address, arm.port), *options]
-    block.insert(0, Directive(listen))
-    if arm.tls and not server.children("ssl_certificate"):
-        raise KeepaliveError(
-            "arm {0}: {1} has no certificate; deploy the service with TLS, or choose "
-            "a study without".format(arm.name, service.site)
-        )
     if upstream is None:
-        if arm.socket or arm.upstream_pool is not None or "upstream" in arm.settings:
-            raise KeepaliveError(
-                "arm {0}: {1} proxies straight to a socket, which has no pool "
-                "nor settings; an upstream block is needed".format(
-                    arm.name, service.site
-                )
-            )
+        _refuse_without_upstream(service, arm)
         _apply_to_server(arm, server)
         return [server]
     name = "arm_{0}".format(arm.port)
-    for _blocks, each in walk(block):
+    for _blocks, each in walk(server.block or []):
         if each.name == "proxy_pass" and each.args == ["http://" + upstream.args[0]]:
             each.words[1] = "http://" + name
     upstream.words[1] = name
@@ -159,6 +141,31 @@ def _site(service: Service, arm: Arm) -> List[Directive]:
     _apply(upstream.block or [], arm.settings.get("upstream", {}))
     _apply_to_server(arm, server)
     return [upstream, server]
+
+
+def _listening(service: Service, arm: Arm) -> Directive:
+    """Return the service's server, listening where the arm does."""
+    server = copy.deepcopy(_server(service))
+    if arm.tls and not server.children("ssl_certificate"):
+        raise KeepaliveError(
+            "arm {0}: {1} has no certificate; deploy the service with TLS, or choose "
+            "a study without".format(arm.name, service.site)
+        )
+    left_out = ["listen", "server_name", *([] if arm.tls else ["http2"])]
+    block = server.block or []
+    block[:] = [each for each in block if each.name not in left_out]
+    options = ["ssl"] if arm.tls else []
+    listen = ["listen", "{0}:{1}".format(arm.address, arm.port), *options]
+    block.insert(0, Directive(listen))
+    return server
+
+
+def _refuse_without_upstream(service: Service, arm: Arm) -> None:
+    if arm.socket or arm.upstream_pool is not None or "upstream" in arm.settings:
+        raise KeepaliveError(
+            "arm {0}: {1} proxies straight to a socket, which has no pool nor "
+            "settings; an upstream block is needed".format(arm.name, service.site)
+        )
 
 
 def _server(service: Service) -> Directive:

@@ -338,8 +338,7 @@ class Arms:
             path.touch(mode=0o600)
             path.write_text(unit.config, encoding="utf-8")
         properties = ["RuntimeMaxSec={0}".format(lifetime_s), *unit.properties]
-        systemd = Systemd(self._run)
-        cursor = systemd.journal_cursor()
+        cursor = Systemd(self._run).journal_cursor()
         checked(
             self._run,
             [
@@ -350,15 +349,16 @@ class Arms:
             ],
             "cannot start {0}".format(unit.name),
         )
+        self._wait_until_it_serves(unit, cursor)
+
+    def _wait_until_it_serves(self, unit: Unit, cursor: str) -> None:
         give_up = time.monotonic() + _START_TIMEOUT_S
         while not _serves(unit):
             if time.monotonic() > give_up:
+                log = Systemd(self._run).journal_since(unit.name + ".service", cursor)
                 raise KeepaliveError(
                     "{0} does not answer on {1} after {2:.0f} s. Its log:\n{3}".format(
-                        unit.name,
-                        unit.listens,
-                        _START_TIMEOUT_S,
-                        systemd.journal_since(unit.name + ".service", cursor),
+                        unit.name, unit.listens, _START_TIMEOUT_S, log
                     )
                 )
             time.sleep(_POLL_S)

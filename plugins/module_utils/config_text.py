@@ -114,14 +114,7 @@ def nginx_server_name(value: Any, name: str = "value") -> str:
     literal = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if _is_ipv6(literal):
         return "[{0}]".format(literal)
-    host = text
-    if text.startswith("*."):
-        host = text[2:]
-    elif text.startswith("."):
-        host = text[1:]
-    elif text.endswith(".*"):
-        host = text[:-2]
-    if not _is_host_name(host):
+    if not _is_host_name(_without_wildcard(text)):
         _refuse(
             name,
             value,
@@ -130,6 +123,15 @@ def nginx_server_name(value: Any, name: str = "value") -> str:
             "address; regular expressions ('~') are not accepted",
         )
     return text
+
+
+def _without_wildcard(text: str) -> str:
+    """Return what nginx would take literally in a name with one wildcard."""
+    if text.startswith("*."):
+        return text[2:]
+    if text.startswith("."):
+        return text[1:]
+    return text.removesuffix(".*")
 
 
 def nginx_header_name(value: Any, name: str = "value") -> str:
