@@ -270,6 +270,12 @@ LANES: list[dict[str, Any]] = [
         "rate_per_s": 50,
     },
     {
+        "name": "GET new",
+        "url": "http://127.0.0.1/health",
+        "headers": {"Host": "alpha.test"},
+        "keepalive": False,
+    },
+    {
         "name": "WebSocket",
         "kind": "websocket",
         "url": "ws://127.0.0.1/ws",
@@ -299,10 +305,12 @@ class BackgroundProbe:
         name: str,
         lanes: list[dict[str, Any]] | None = None,
         duration_s: int = 900,
+        service: str = "alpha",
     ) -> None:
         self.result: dict[str, Any] = {}
         self.lanes = lanes or LANES
         self._host = on
+        self._log = f"/var/log/nginx/{service}.access.log"
         self._lasted = False
         self._stop_file = f"/run/probe-{uuid4().hex}.stop"
         options = {
@@ -317,14 +325,23 @@ class BackgroundProbe:
         )
 
     def __enter__(self) -> Self:
+        before = self._logged()
         self._thread.start()
-        time.sleep(3)
+        give_up = time.monotonic() + 30
+        while self._logged() == before:
+            assert time.monotonic() < give_up, "the probe sends nothing"
+            time.sleep(0.5)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lasted = self.running
-        self._host.run("touch %s", self._stop_file)
-        self._thread.join()
+        if not self._host.run("touch %s", self._stop_file).succeeded:
+            self._host.check_output("touch %s", self._stop_file)
+        self._thread.join(timeout=240)
+        assert "lanes" in self.result, f"the probe told nothing: {self.result}"
+
+    def _logged(self) -> str:
+        return str(self._host.run("stat -c %%s %s", self._log).stdout)
 
     @property
     def running(self) -> bool:

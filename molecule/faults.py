@@ -133,14 +133,16 @@ class Subject:
             time.sleep(0.5)
 
     def step_by_step(self, *words: str, **options: object) -> list[str]:
-        """Run the service's program; return the steps it took, none if killed."""
+        """Run the service's program; return the steps it took, none if killed.
+
+        One with fewer steps than ``kill_at`` ends before it is killed.
+        """
         script = (ROOT / "molecule/stepwise.py").read_text()
         asked = {"program": PROGRAM, "words": words, **options}
         # ssh has no exit status for what a signal ended.
         done = self.host.run("python3 -c %s %s; echo $?", script, json.dumps(asked))
         *said, status = done.stdout.splitlines()
-        if options.get("kill_at"):
-            assert status == str(128 + signal.SIGKILL), (done.stdout, done.stderr)
+        if options.get("kill_at") and status == str(128 + signal.SIGKILL):
             return []
         assert status == "0", (done.stdout, done.stderr)
         return list(json.loads(said[-1]))
@@ -190,7 +192,8 @@ def shell(command: str) -> Inject:
     def inject(subject: Subject) -> None:
         live = subject.live
         idle = "green" if live == "blue" else "blue"
-        subject.run(command.format(live=live, idle=idle))
+        unit = f"{SERVICE}@{live}.service"
+        subject.run(command.format(live=live, idle=idle, unit=unit))
         time.sleep(2)
 
     return inject
@@ -261,7 +264,9 @@ def two_programs(subject: Subject) -> None:
     argv = ["ssh", "-F", str(LAB / "ssh_config"), subject.name, f"{PROGRAM} recycle"]
 
     def recycle() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(argv, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            argv, capture_output=True, text=True, check=False, timeout=120
+        )
 
     with ThreadPoolExecutor() as pool:
         done = [each.result() for each in [pool.submit(recycle) for _time in range(2)]]
@@ -302,6 +307,13 @@ def new_certificate(extra: str) -> Inject:
                 "&& nginx -s reload"
             )
             time.sleep(4)
+            served = (
+                "echo | openssl s_client -connect 127.0.0.1:443 -servername alpha.test"
+            )
+            print_it = "openssl x509 -noout -fingerprint"
+            assert subject.run(f"{served} 2>/dev/null | {print_it}") == subject.run(
+                f"{print_it} -in /etc/ssl/lab/lab.crt"
+            )
         subject.run("nginx -s reload")
         time.sleep(2)
 
@@ -310,7 +322,7 @@ def new_certificate(extra: str) -> Inject:
 
 @contextmanager
 def kept(subject: Subject, folder: str) -> Iterator[None]:
-    subject.run("cp -a %s /run/kept-folder", folder)
+    subject.run("rm -rf /run/kept-folder && cp -a %s /run/kept-folder", folder)
     try:
         yield
     finally:
@@ -322,17 +334,25 @@ def kept(subject: Subject, folder: str) -> Iterator[None]:
 
 IN_ITS_HANDS = "requests in the hands of the process that was killed"
 DOWN = "requests that arrive while it is down, and those in its hands"
+# Of a kill, what nginx may not send again.
+NOT_REPEATED = {"POST kept", "POST new", "TLS", "WebSocket", "events"}
 SERVER_PACKAGES = "fastapi_service_server_packages"
 CERTIFICATE = "fastapi_service_tls_certificate"
 EXPIRED = "-not_before 20240101000000Z -not_after 20250101000000Z"
 CONFIG = "/etc/alpha/{live}/gunicorn.conf.py"
 UNIT = "/etc/systemd/system/alpha@{live}.service"
+EMPTIED = "rm -rf /run/alpha/* /run/keepalive.alpha/*"
+PAUSE = (
+    "worker=$(pgrep -P $(systemctl show -P MainPID {unit}) | head -1) && "
+    "kill -STOP $worker && sleep 2 && kill -CONT $worker"
+)
 KILLS = [
     Fault("app worker killed", killed("pgrep -P {master} | head -1"), IN_ITS_HANDS),
     Fault("Gunicorn's master killed", killed("echo {master}"), IN_ITS_HANDS),
     Fault("slot killed", killed("echo {master}; pgrep -P {master}"), IN_ITS_HANDS),
     Fault("nginx worker killed", killed("pgrep -P {nginx} | head -1"), IN_ITS_HANDS),
     Fault("nginx's master killed", killed("echo {nginx}"), DOWN),
+    Fault("all app workers killed", killed("pgrep -P {master}"), IN_ITS_HANDS),
 ]
 REFUSALS = [
     *[Fault(f"release {what}", bad_release(app)) for what, app in BAD_RELEASES.items()],
@@ -375,6 +395,12 @@ HANDS = [
     Fault("unit removed", shell(f"rm {UNIT} && systemctl daemon-reload")),
     Fault("site removed", shell("rm /etc/nginx/conf.d/alpha.conf")),
     Fault("program removed", shell("rm /usr/local/sbin/fastapi-alpha")),
+    Fault("lock removed", shell("rm -f /run/keepalive-alpha.lock")),
+    Fault("live slot restarted", shell("systemctl restart {unit}"), IN_ITS_HANDS),
+    Fault("nginx reloaded", shell("nginx -s reload")),
+    Fault("systemd re-executed", shell("systemctl daemon-reexec")),
+    Fault("an app worker stopped for a time", shell(PAUSE)),
+    Fault("both ways to the socket emptied", shell(EMPTIED), DOWN),
 ]
 EVENTS = [
     Fault("two programs at once", two_programs),

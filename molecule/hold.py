@@ -1,4 +1,4 @@
-"""Hold a WebSocket and a stream of events through nginx until they are closed.
+"""Hold a WebSocket and a stream through nginx until they are closed; finish another.
 
 Runs on the host under test with nothing but its Python. One JSON object of options as
 the argument: host. Prints how long each was held, and how each ended.
@@ -63,12 +63,20 @@ def hold_events(host: str, found: dict[str, Any]) -> None:
     found["events_held_s"] = round(time.monotonic() - begun, 1)
 
 
+def finish_events(host: str, found: dict[str, Any]) -> None:
+    """Ask for a stream that ends by itself, within any budget for it."""
+    response = connect(
+        host, "/events?interval=1&count=10", {"Accept": "text/event-stream"}
+    )
+    found["long_request_events"] = response.read().count(b"data: ")
+
+
 def main() -> None:
     host = json.loads(sys.argv[1])["host"]
     found: dict[str, Any] = {}
     threads = [
         threading.Thread(target=hold, args=(host, found))
-        for hold in (hold_websocket, hold_events)
+        for hold in (hold_websocket, hold_events, finish_events)
     ]
     for thread in threads:
         thread.start()

@@ -66,14 +66,16 @@ def sentences(cases: dict[str, Case]) -> Iterator[tuple[str, str]]:
             ),
         )
     all_faults = [each for name, each in cases.items() if name.startswith("fault: ")]
-    others = [each for each in all_faults if not each.get("may_lose")]
+    others = [each for each in all_faults if not each["may_lose"]]
+    failed = [each for each in all_faults if "failed" in each]
     if others:
         lost = sum(case.get("lost", 0) for case in others)
         yield (
-            "worse" if lost else "better",
+            "worse" if lost or failed else "better",
             (
                 f"{len(others)} faults that may lose nothing: {lost} requests lost. "
-                f"{len(all_faults) - len(others)} more kill what has some in its hands."
+                f"{len(all_faults) - len(others)} more kill what has some in its "
+                f"hands. {len(failed)} did not end as they should."
             ),
         )
 
@@ -81,7 +83,10 @@ def sentences(cases: dict[str, Case]) -> Iterator[tuple[str, str]]:
 def plots(cases: dict[str, Case]) -> Iterator[tuple[str, str, Markup]]:
     for name, head in (("switches", "This collection"), ("as usual", "As usual")):
         if name in cases:
-            hint = "Requests per second that were answered, and below those lost."
+            hint = (
+                "Requests per second that were answered, and below those lost. Each "
+                "thin line is a switch."
+            )
             svg = page_svg.draw(
                 name.replace(" ", "-"),
                 head,
@@ -117,6 +122,9 @@ def draw_timeline(figure: Any, case: Case) -> None:
     for axes in (upper, lower):
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
+    events = case["events"] if isinstance(case["events"], list) else []
+    for each in events:
+        upper.axvline(each["at_s"] / 60, color=page_svg.MUTED, linewidth=0.2)
 
 
 def totals(case: Case) -> tuple[list[int], list[int]]:
@@ -144,7 +152,8 @@ def lost_of(lanes: dict[str, dict[str, Any]]) -> str:
 
 
 def loads(cases: list[Case]) -> Table:
-    heads = ["case", "host", "lane", "answered", "late", "p50 ms", "p99 ms", "lost"]
+    heads = ["case", "host", "lane", "answered", "late", "p50 ms", "p99 ms"]
+    heads += ["sent late by, p99 ms", "lost"]
     rows = [
         [
             case["case"],
@@ -154,6 +163,7 @@ def loads(cases: list[Case]) -> Table:
             f"{lane.get('late', 0):,}",
             str(lane.get("latency_p50_ms", "")),
             str(lane.get("latency_p99_ms", "")),
+            str(lane.get("lag_p99_ms", "")),
             lost_of({name: lane}),
         ]
         for case in cases
@@ -172,6 +182,10 @@ def switches(cases: dict[str, Case]) -> Table:
             ("seconds_to_stopped", "flip to old slot stopped"),
         )
         if key in case
+    ]
+    rows += [
+        [f"whole {kind}", str(took["p50"]), str(took["p95"])]
+        for kind, took in sorted(case.get("took_s", {}).items())
     ]
     return Table(["", "p50", "p95"], rows)
 
@@ -192,13 +206,15 @@ def faults(cases: list[Case]) -> Table:
             f"{case.get('requests', 0):,}",
             str(case.get("lost", "")),
             str(case.get("seconds_with_loss", "")),
+            str(case.get("serves_again_s", "")),
             "; ".join(case["mended_by"]) or "nothing to mend",
-            lost_of(case.get("lanes", {})),
+            case.get("failed") or lost_of(case.get("lanes", {})),
         ]
         for case in cases
         if case["case"].startswith("fault: ")
     ]
-    heads = ["fault", "requests", "lost", "seconds with loss", "mended by", "what"]
+    heads = ["fault", "requests", "lost", "seconds with loss", "serves again (s)"]
+    heads += ["mended by", "what"]
     return Table(heads, rows)
 
 

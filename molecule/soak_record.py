@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
+import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,14 @@ from soak_page import soak_page
 from conftest import ROOT
 
 REPORTS = ROOT / "reports"
+# The whole, so that what comes last is left out rather than the end of the run lost.
+LIMIT_S = int(os.environ.get("SOAK_LIMIT_S", "9900"))
+_BEGUN = time.monotonic()
+
+
+def left_s() -> float:
+    """Return how much of the soak's time is left (seconds)."""
+    return LIMIT_S - (time.monotonic() - _BEGUN)
 
 
 def record(case: str, host: str, facts: dict[str, Any]) -> None:
@@ -24,9 +36,41 @@ def record(case: str, host: str, facts: dict[str, Any]) -> None:
     REPORTS.mkdir(exist_ok=True)
     known = json.loads(path.read_text()) if path.exists() else {"cases": []}
     cases = [each for each in known["cases"] if each["case"] != case]
-    cases.append({"case": case, "host": host, **facts})
-    path.write_text(json.dumps({"cases": cases}, indent=1) + "\n")
-    (REPORTS / "soak.html").write_text(soak_page(cases))
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    cases.append({"case": case, "host": host, "recorded_at": at, **facts})
+    text = json.dumps({"conditions": conditions(), "cases": cases}, indent=1)
+    write(path, text + "\n")
+    try:
+        write(REPORTS / "soak.html", soak_page(cases))
+    except Exception:  # noqa: BLE001  # what was found must not be lost for its looks
+        traceback.print_exc()
+
+
+def recorded(case: str) -> dict[str, Any]:
+    """Return what was recorded of a case."""
+    cases = json.loads((REPORTS / "soak.json").read_text())["cases"]
+    return next(dict(each) for each in cases if each["case"] == case)
+
+
+def write(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def conditions() -> dict[str, Any]:
+    """Return what was run, and on what."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, check=True
+    )
+    return {
+        "commit": commit.stdout.decode().strip(),
+        "cores": os.cpu_count(),
+        "kernel": os.uname().release,
+    }
+
+
+_KEPT = ("latency_p", "lag_p", "connections_")
 
 
 def of_probe(result: dict[str, Any]) -> dict[str, Any]:
@@ -35,11 +79,12 @@ def of_probe(result: dict[str, Any]) -> dict[str, Any]:
         "requests": result["requests"],
         "lost": result["lost"],
         "seconds": result["seconds"],
+        "begun_at_s": result["begun_at_s"],
         "lanes": {
             name: {
                 key: value
                 for key, value in lane.items()
-                if value and (key in ENDS or key.startswith("latency_p"))
+                if value and (key in ENDS or key.startswith(_KEPT))
             }
             for name, lane in result["lanes"].items()
         },
@@ -64,6 +109,8 @@ def seconds_with_loss(result: dict[str, Any]) -> int:
 
 def quantiles(values: list[float]) -> dict[str, float]:
     """Return the median and the 95th percentile."""
+    if len(values) == 1:
+        values = values * 2
     cuts = statistics.quantiles(values, n=20, method="inclusive")
     return {"p50": round(statistics.median(values), 2), "p95": round(cuts[-1], 2)}
 

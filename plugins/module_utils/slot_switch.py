@@ -356,14 +356,21 @@ class Switch:
 
     def _stop(self, slot: str) -> None:
         """Stop a slot and keep it from starting at boot."""
+        units = self._layout.units(slot)
+        states = {
+            unit: self._systemd.show(unit, "LoadState", "ActiveState") for unit in units
+        }
+        loaded = [unit for unit in units if states[unit]["LoadState"] == "loaded"]
+        # One whose file somebody has removed may run still.
         known = [
             unit
-            for unit in self._layout.units(slot)
-            if self._systemd.show(unit, "LoadState")["LoadState"] == "loaded"
+            for unit in units
+            if unit in loaded or states[unit]["ActiveState"] == "active"
         ]
         if known:
             self._systemd.act("stop", known)
-            self._systemd.act("disable", known)
+        if loaded:
+            self._systemd.act("disable", loaded)
 
     def _remove_shared(self) -> None:
         layout = self._layout

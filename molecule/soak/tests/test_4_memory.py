@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -36,10 +37,13 @@ def test_clients_that_stay_are_closed_by_the_budget(
 ) -> None:
     assert deploy().status == 0
     with BackgroundHold(host) as held:
-        host.check_output("%s recycle", PROGRAM)
-    found = held.found
+        recycled = json.loads(host.check_output("%s recycle --json", PROGRAM))
+    found = {**held.found, "connections_cut": recycled["connections_cut"]}
     record("held through a switch", name, found)
     # The budget is 15 s; a stop gives streams some more.
     assert found["websocket_held_s"] >= 15
     assert found["events_held_s"] >= 15
     assert found["websocket_close_code"] == 1012
+    # These two and no more: a request that ends within the budget is waited for.
+    assert found["connections_cut"] == 2
+    assert found["long_request_events"] == 10

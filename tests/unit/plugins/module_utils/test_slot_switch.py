@@ -663,3 +663,11 @@ def test_results_are_the_documented_ones() -> None:
         "connections_drained": 0,
         "connections_cut": 0,
     }
+
+
+def test_a_slot_whose_unit_is_gone_is_stopped_as_well(
+    live: Host, switch: Switch
+) -> None:
+    live.layout.files("blue")["service_unit"][0].unlink()
+    switch.converge(plan("two"))
+    assert live.running() == sorted(live.layout.units("green"))
