@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -95,7 +96,7 @@ def as_usual(host: Host) -> Iterator[Callable[[], str]]:
     for what in cycle(
         (f"kill --signal=HUP --kill-whom=main {unit}", f"restart {unit}")
     ):
-        yield lambda what=what: str(host.check_output("systemctl " + what))
+        yield partial(host.check_output, "systemctl " + what)
 
 
 def tried(act: Callable[[], Any]) -> dict[str, Any]:

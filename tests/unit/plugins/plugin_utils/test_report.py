@@ -168,7 +168,8 @@ def test_cautions_tell_what_the_generator_took(study: Study) -> None:
 def test_many_comparisons_are_counted_by_arm(study: Study) -> None:
     result = study.build()
     comparisons = result["hosts"]["web1"]["comparisons"]
-    worse = {**comparisons[0], "verdict": "worse"}
+    worse = comparisons[0].copy()
+    worse["verdict"] = "worse"
     comparisons.extend([comparisons[0], worse, worse, worse])
     said = " ".join(report_words.cautions(result))
     assert "5 comparisons: by chance alone up to 0.3 of them" in said
