@@ -82,6 +82,11 @@ def live_entry(layout: Layout) -> Optional[Entry]:
     return entry_of(layout, files) if files else None
 
 
+def entry_by_key(layout: Layout, key: str) -> Optional[Entry]:
+    """Return the entry of the deployment with this key; None if it is not known."""
+    return next((each for each in entries(layout) if each.deployment.key == key), None)
+
+
 def in_force(layout: Layout) -> Optional[Entry]:
     """Return the entry of what is live, with the site that is in place now."""
     known = live_entry(layout)
@@ -179,6 +184,14 @@ def note_failure(layout: Layout, plan: Plan, reason: str) -> None:
         record(layout, Deployment(plan, ""), BAD, reason)
 
 
+def condemn_unproven(layout: Layout, reason: str) -> None:
+    """Mark what has not been seen to serve well, and is not live, as bad."""
+    live = live_entry(layout)
+    for each in entries(layout):
+        if each.verdict == UNPROVEN and each != live:
+            _write(layout, replace(each, verdict=BAD, reason=reason))
+
+
 def confirm(layout: Layout, *, dry_run: bool = False) -> bool:
     """Record that what is live serves well with the site in place.
 
@@ -221,9 +234,7 @@ def unfinished_rollback(layout: Layout) -> Optional[Entry]:
         target = _unfinished(layout).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
-    return next(
-        (each for each in entries(layout) if each.deployment.key == target), None
-    )
+    return entry_by_key(layout, target)
 
 
 def end_rollback(layout: Layout) -> None:

@@ -1,9 +1,9 @@
 # Copyright: keepalive.fastapi contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An operator's verbs on a service that is deployed: recycle it, or go back.
+"""An operator's verbs on a service that is deployed: recycle it, try it, or go back.
 
-Both need nothing but what the host itself has recorded.
+All need nothing but what the host itself has recorded.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Protocol, Sequence, Tuple
+from typing import Dict, Iterator, Protocol, Sequence, Tuple
 
-from ansible_collections.keepalive.fastapi.plugins.module_utils import history
+from ansible_collections.keepalive.fastapi.plugins.module_utils import history, trial
 from ansible_collections.keepalive.fastapi.plugins.module_utils.deployment import (
     Deployment,
 )
@@ -44,6 +44,8 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch impo
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     Layout,
+    diff_entry,
+    differences,
     gunicorn_seconds,
     live_slot,
 )
@@ -60,6 +62,14 @@ class Change:
 
     before: Deployment
     after: Deployment
+
+
+def all_differences(change: Change) -> Iterator[Dict[str, str]]:
+    """Yield Ansible's diff entries of the slot's files and the nginx site."""
+    before, after = change.before, change.after
+    yield from differences(before.plan.files, after.plan.files)
+    if before.site != after.site:
+        yield diff_entry("nginx site", before.site, after.site)
 
 
 class Site(Protocol):
@@ -150,9 +160,9 @@ def roll_back(
     """Go back to the release ``wanted``, or the last good one, with its site.
 
     Does nothing where the deployment with the key ``unless`` is live. Finishes a
-    rollback that was interrupted. What is left is marked as bad. Raises KeepaliveError
-    if there is nothing to go back to, nginx would not take the site, or the slot does
-    not become ready; what is live then stays so.
+    rollback that was interrupted, and ends a trial. What is left is marked as bad.
+    Raises KeepaliveError if there is nothing to go back to, nginx would not take the
+    site, or the slot does not become ready; what is live then stays so.
     """
     with contextlib.nullcontext() if dry_run else host.switch.exclusive():
         now = running(host.layout)
@@ -165,14 +175,92 @@ def roll_back(
             outcome = host.switch.would(then.deployment.plan)
         else:
             outcome = _leave(host, now, then)
+            host.switch.end_trial()
     if then.deployment.site != now.deployment.site:
         outcome.did("site")
     return Change(now.deployment, then.deployment), outcome
 
 
+def begin_trial(host: Host, window_s: int, *, dry_run: bool) -> bool:
+    """Have the host come back to what it runs now, unless it is told to keep the next.
+
+    ``window_s`` is how long it waits (in seconds). Returns whether it can: before the
+    first deployment there is nothing to come back to. Raises KeepaliveError for a
+    window out of bounds, and if the host could not do it by itself.
+    """
+    trial.check_window(window_s)
+    with contextlib.nullcontext() if dry_run else host.switch.exclusive():
+        now = history.in_force(host.layout)
+        if now is None or dry_run:
+            return now is not None
+        if history.entry_by_key(host.layout, now.deployment.key) is None:
+            history.record(host.layout, now.deployment, now.verdict, now.reason)
+        host.switch.begin_trial(now.deployment.key, window_s)
+    return True
+
+
+def confirm(host: Host, *, dry_run: bool, only: str = "") -> Outcome:
+    """Record what is live as good, end its trial, and stop the slot it has replaced.
+
+    With ``only`` "unchanged" it does nothing while something else is live than when
+    the trial began. Raises KeepaliveError if nothing is live, or, with ``only``
+    "trial", if none is under way: then the host may have gone back already.
+    """
+    layout = host.layout
+    live = live_slot(layout) or ""
+    outcome = Outcome(slot_from=live, slot_to=live)
+    with contextlib.nullcontext() if dry_run else host.switch.exclusive():
+        now = trial.under_way(layout)
+        if only == "trial" and now is None:
+            raise KeepaliveError(
+                "no trial is under way on this host: nothing was deployed on trial, or "
+                "it was not confirmed in time, or the host was restarted, and so has "
+                "gone back by itself (journalctl -u {0}-revert)".format(layout.name)
+            )
+        if only == "unchanged" and now and _has_changed(layout, now):
+            return outcome
+        if history.confirm(layout, dry_run=dry_run):
+            outcome.did("confirm")
+        if now is None or dry_run:
+            return outcome
+        host.switch.keep()
+        host.switch.end_trial()
+        ended = host.switch.converge(running(layout).deployment.plan)
+    ended.actions = outcome.actions + ended.actions
+    ended.changed = ended.changed or outcome.changed
+    return ended
+
+
+def _has_changed(layout: Layout, since: trial.Trial) -> bool:
+    return running(layout).deployment.key != since.back_to
+
+
+def revert(host: Host, *, dry_run: bool) -> Tuple[Change, Outcome]:
+    """Go back to where the trial began, if one is under way.
+
+    What was tried is marked as bad. Raises KeepaliveError if it cannot go back.
+    """
+    with contextlib.nullcontext() if dry_run else host.switch.exclusive():
+        now, tried = running(host.layout), trial.under_way(host.layout)
+        live = live_slot(host.layout) or ""
+        done = Change(now.deployment, now.deployment), Outcome(False, live, live)
+        if tried is None:
+            return done
+        if now.deployment.key != tried.back_to:
+            done = roll_back(host, "", dry_run=dry_run)
+        if not dry_run:
+            # A reboot has come back from it before.
+            history.condemn_unproven(host.layout, "not confirmed before a reboot")
+            host.switch.end_trial()
+        return done
+
+
 def _way_back(host: Host, now: Entry, wanted: str) -> Entry:
     """Return what to go back to, which nginx would serve."""
-    then = history.unfinished_rollback(host.layout)
+    tried = trial.under_way(host.layout)
+    then = history.entry_by_key(host.layout, tried.back_to) if tried else None
+    if then is None or then.deployment.key == now.deployment.key:
+        then = history.unfinished_rollback(host.layout)
     if then is None or wanted not in ("", then.release):
         known = history.entries(host.layout)
         then = history.choose(known, now.deployment.key, host.releases, wanted)

@@ -1,7 +1,7 @@
 # Copyright: keepalive.fastapi contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The program that a service has on its host: status, recycle and rollback.
+"""The program that a service has on its host: status, and an operator's verbs.
 
 It is what the modules do, for a person who is logged in and for systemd's timers, and
 needs no controller.
@@ -29,9 +29,12 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.memory import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
     Change,
     Host,
+    confirm,
     host_of,
     recycle,
+    revert,
     roll_back,
+    running,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import Result
 from ansible_collections.keepalive.fastapi.plugins.module_utils.service_facts import (
@@ -79,6 +82,11 @@ def _parser(name: str) -> argparse.ArgumentParser:
         epilog="Exit status: 0 done or nothing to do, 1 failed, {0} another switch is "
         "under way.".format(BUSY_STATUS),
     )
+    _add_verbs(parser)
+    return parser
+
+
+def _add_verbs(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     status = verbs.add_parser("status", help="what runs, and what ran before")
     anew = verbs.add_parser("recycle", help="new processes of the same release")
@@ -98,11 +106,12 @@ def _parser(name: str) -> argparse.ArgumentParser:
     )
     back = verbs.add_parser("rollback", help="the last good release, or a named one")
     back.add_argument("release", nargs="?", default="", metavar="RELEASE")
-    for verb in (anew, back):
+    kept = verbs.add_parser("confirm", help="keep what is live on trial")
+    left = verbs.add_parser("revert", help="go back from what is on trial, if anything")
+    for verb in (anew, back, kept, left):
         verb.add_argument("--check", action="store_true", help="tell what would be")
-    for verb in (status, anew, back):
+    for verb in (status, anew, back, kept, left):
         verb.add_argument("--json", action="store_true", help="as one JSON object")
-    return parser
 
 
 def _answer(layout: Layout, releases_dir: Path, given: argparse.Namespace) -> str:
@@ -116,10 +125,17 @@ def _answer(layout: Layout, releases_dir: Path, given: argparse.Namespace) -> st
         del facts["tried_before_s"]
         return json.dumps(facts, indent=1) if given.json else "\n".join(_told(facts))
     host = host_of(layout, releases_dir, run)
-    if given.verb == "rollback":
+    if given.verb == "recycle":
+        return _recycle(host, systemd, given)
+    if given.verb == "confirm":
+        outcome = confirm(host, dry_run=given.check)
+        now = running(layout).deployment
+        return _done("confirmed", Change(now, now), outcome, given)
+    if given.verb == "revert":
+        change, outcome = revert(host, dry_run=given.check)
+    else:
         change, outcome = roll_back(host, given.release, dry_run=given.check)
-        return _done("rolled back", change, outcome, given)
-    return _recycle(host, systemd, given)
+    return _done("rolled back", change, outcome, given)
 
 
 def _recycle(host: Host, systemd: Systemd, given: argparse.Namespace) -> str:
@@ -204,6 +220,10 @@ def _told(facts: Mapping[str, Any]) -> Iterator[str]:
             facts["age_s"],
         )
     )
+    if facts["trial"]:
+        yield "  on trial: goes back to release {0} in {1} s unless confirmed".format(
+            facts["trial"]["back_to_release"], facts["trial"]["seconds_left"]
+        )
     for each in facts["history"]:
         reason = " ({0})".format(each["reason"]) if each["reason"] else ""
         yield "  {0} {1}{2}".format(each["release"], each["verdict"], reason)
@@ -216,6 +236,10 @@ def _done(
     if given.json:
         facts = {"release_from": before, "release_to": after, **as_result(outcome)}
         return json.dumps(facts)
+    if not outcome.changed:
+        return "nothing to do: release {0} in slot {1}".format(after, outcome.slot_to)
+    if outcome.slot_from == outcome.slot_to:
+        return "{0}: release {1} in slot {2}".format(what, after, outcome.slot_to)
     way = "release {0} in slot {1} to {2} in slot {3}".format(
         before, outcome.slot_from, after, outcome.slot_to
     )

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, Dict
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils import (
     history,
+    trial,
     unix_connections,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.release import (
@@ -42,6 +44,19 @@ def slot_states(layout: Layout, systemd: Systemd) -> Dict[str, Dict[str, Any]]:
     return states
 
 
+def trial_facts(layout: Layout) -> Dict[str, Any]:
+    """Return what the host goes back to, and when; empty without a trial."""
+    now = trial.under_way(layout)
+    if now is None:
+        return {}
+    back = history.entry_by_key(layout, now.back_to)
+    return {
+        "back_to_release": back.release if back else "",
+        "back_to_deployment": now.back_to,
+        "seconds_left": now.seconds_left(time.monotonic()),
+    }
+
+
 def service_facts(
     layout: Layout, systemd: Systemd, releases_dir: Path
 ) -> Dict[str, Any]:
@@ -52,6 +67,7 @@ def service_facts(
         "live_slot": live,
         "live_release": states[live]["release"] if live else "",
         "live_deployment": known.deployment.key if known else "",
+        "trial": trial_facts(layout),
         "slots": states,
         "releases": [release.id for release in list_releases(releases_dir)],
         "history": [

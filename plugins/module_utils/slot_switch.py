@@ -15,7 +15,7 @@ import contextlib
 import grp
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional
 
@@ -23,10 +23,12 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils import (
     history,
     slots,
     start_log,
+    trial,
     unix_connections,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.deployment import Plan
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    BusyError,
     KeepaliveError,
     NotReadyError,
 )
@@ -75,6 +77,14 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
+def patience_s(layout: Layout) -> float:
+    """Return for how long to wait for another switch to end (in seconds).
+
+    A recycle by itself may be draining.
+    """
+    return max(history.longest_switch_s(layout), LOCK_TIMEOUT_S)
+
+
 class Switch:
     """One service on this host, and the operations on its slots."""
 
@@ -97,6 +107,8 @@ class Switch:
         """Tell what ``converge`` would do, changing nothing."""
         _refuse_foreign_name(self._layout)
         live = slots.live_slot(self._layout)
+        if live:
+            self._refuse_second_trial(live, plan, anew=anew)
         if live and not anew and self._can_stay(live, plan):
             outcome = Outcome(slot_from=live, slot_to=live)
             for action in self._repairs(live, plan):
@@ -112,7 +124,8 @@ class Switch:
         """Make ``plan`` the live slot and the other one stopped.
 
         ``anew`` switches even if the live slot is what is asked for. ``patience_s``
-        is how long the old slot may drain if the plan gives it less. Raises
+        is how long the old slot may drain if the plan gives it less. While a trial is
+        under way, the old slot goes on to run, and a reboot comes back to it. Raises
         KeepaliveError, with the live slot untouched, when another switch is under
         way, and NotReadyError when the new slot does not become ready.
         """
@@ -120,10 +133,27 @@ class Switch:
         _gid(plan.socket_group)
         with self.exclusive():
             live = slots.live_slot(self._layout)
+            if live:
+                self._refuse_second_trial(live, plan, anew=anew)
             if live and not anew and self._can_stay(live, plan):
                 history.note_stay(self._layout, plan)
                 return self._repair(live, plan)
-            return self._switch(live, plan, patience_s)
+            return self._switch(live, plan, patience_s, anew=anew)
+
+    def begin_trial(self, back_to: str, window_s: int) -> None:
+        """Have the host go back to the deployment ``back_to`` in so many seconds."""
+        trial.begin(self._layout, self._systemd, back_to, window_s, self._clock.now())
+
+    def end_trial(self) -> None:
+        """Have nothing go back by itself any more."""
+        trial.end(self._layout, self._systemd)
+
+    def keep(self) -> None:
+        """Have a reboot come back to what is live."""
+        live = slots.live_slot(self._layout)
+        known = history.live_entry(self._layout)
+        if live and known:
+            self._promote(live, known.deployment.plan, lasts=True)
 
     def remove(self, drain_timeout_s: int, *, dry_run: bool) -> Outcome:
         """Stop both slots and remove their files. Nothing there: no change."""
@@ -135,6 +165,7 @@ class Switch:
         if dry_run:
             return outcome
         with self.exclusive():
+            self.end_trial()
             for slot in slots.SLOTS:
                 self._retire(slot, drain_timeout_s, outcome)
                 slots.remove_slot(layout, slot)
@@ -142,17 +173,19 @@ class Switch:
             self._systemd.reload_units()
         return outcome
 
-    def _switch(self, live: Optional[str], plan: Plan, patience_s: int = 0) -> Outcome:
+    def _switch(
+        self, live: Optional[str], plan: Plan, patience_s: int, *, anew: bool
+    ) -> Outcome:
         target = _target(live)
         outcome = Outcome(slot_from=live or "", slot_to=target)
-        if live:
-            # An interrupted switch may have left the next boot to the target,
-            # which is about to be taken down.
-            self._record(live, self._group() or plan.socket_group)
-        self._retire(target, plan.drain_timeout_s, outcome)
+        warm = not anew and self._is_warm(target, plan)
+        if not warm:
+            self._vacate(live, target, plan, outcome)
+        on_trial = live is not None and self._is_on_trial(plan)
         cursor = self._systemd.journal_cursor()
         try:
-            self._start(target, plan)
+            if not warm:
+                self._start(target, plan)
             outcome.seconds_to_ready = self._wait_ready(target, plan, cursor)
             history.note_switch(self._layout, plan)
         except BaseException as error:
@@ -166,13 +199,54 @@ class Switch:
                     reason = str(error).partition("\n")[0]
                     history.note_failure(self._layout, plan, reason)
             raise
-        self._promote(target, plan)
+        self._promote(target, plan, lasts=not on_trial)
         outcome.did("switch")
-        if live:
+        if live and not on_trial:
             flipped = self._clock.now()
             self._retire(live, max(plan.drain_timeout_s, patience_s), outcome)
             outcome.seconds_to_stopped = round(self._clock.now() - flipped, 3)
         return outcome
+
+    def _vacate(
+        self, live: Optional[str], target: str, plan: Plan, outcome: Outcome
+    ) -> None:
+        """Take down what the other slot may still run, so that it can be written."""
+        if live:
+            # An interrupted switch may have left the next boot to it.
+            self._record(live, self._group() or plan.socket_group)
+        self._retire(target, plan.drain_timeout_s, outcome)
+
+    def _is_warm(self, slot: str, plan: Plan) -> bool:
+        """Tell whether a slot that is not live runs what is asked for, and answers."""
+        layout = self._layout
+        if slots.read_slot(layout, slot) != plan.files:
+            return False
+        if not all(self._systemd.is_active(unit) for unit in layout.units(slot)):
+            return False
+        if not layout.socket(slot).is_socket():
+            return False
+        return not ask_socket(str(layout.socket(slot)), plan.probe, PROBE_TIMEOUT_S)
+
+    def _is_on_trial(self, plan: Plan) -> bool:
+        """Tell whether a trial is under way that this is not the way back from."""
+        now = trial.under_way(self._layout)
+        if now is None:
+            return False
+        back = history.entry_by_key(self._layout, now.back_to)
+        return back is None or back.deployment.plan.files != plan.files
+
+    def _refuse_second_trial(self, live: str, plan: Plan, *, anew: bool) -> None:
+        """Raise BusyError if a switch would cost the way back from a trial."""
+        files = slots.read_slot(self._layout, live)
+        if files is None or not self._is_on_trial(replace(plan, files=files)):
+            return
+        if not self._is_on_trial(plan) or (files == plan.files and not anew):
+            return
+        raise BusyError(
+            "release {0} is on trial on this host, and the other slot is the way back "
+            "from it; confirm it (playbooks/confirm.yml) or go back "
+            "(playbooks/rollback.yml) first".format(files.release.strip())
+        )
 
     def _can_stay(self, live: str, plan: Plan) -> bool:
         """Tell whether the live slot is what is asked for, and has its socket.
@@ -195,15 +269,23 @@ class Switch:
             yield "start"
         elif not all(each.is_socket() for each in layout.socket_names(live)):
             yield "link"
-        record = slots.boot_record(layout, live, plan.socket_group)
-        recorded = layout.tmpfiles.exists() and layout.tmpfiles.read_text() == record
-        enabled = all(systemd.is_enabled(unit) for unit in layout.units(live))
+        on_trial = self._is_on_trial(plan)
         linked = slots.links_to(layout, live) and self._group() == plan.socket_group
-        if not (recorded and enabled and linked):
+        if not linked or not (on_trial or self._lasts(live, plan)):
             yield "promote"
+        if on_trial:
+            return
         idle = layout.units(slots.other(live))
         if any(systemd.is_active(unit) or systemd.is_enabled(unit) for unit in idle):
             yield "retire"
+
+    def _lasts(self, live: str, plan: Plan) -> bool:
+        """Tell whether a reboot comes back to the live slot."""
+        path = self._layout.tmpfiles
+        record = slots.boot_record(self._layout, live, plan.socket_group)
+        recorded = path.exists() and path.read_text() == record
+        units = self._layout.units(live)
+        return recorded and all(self._systemd.is_enabled(unit) for unit in units)
 
     def _repair(self, live: str, plan: Plan) -> Outcome:
         outcome = Outcome(slot_from=live, slot_to=live)
@@ -216,7 +298,7 @@ class Switch:
             self._make_socket_dirs(plan.socket_group)
             slots.link_socket(self._layout, live)
         if "promote" in repairs:
-            self._promote(live, plan)
+            self._promote(live, plan, lasts=not self._is_on_trial(plan))
         for action in repairs:
             outcome.did(action)
         if "retire" in repairs:
@@ -313,14 +395,15 @@ class Switch:
             )
         )
 
-    def _promote(self, slot: str, plan: Plan) -> None:
-        """Send new connections to ``slot``, now and after a reboot.
+    def _promote(self, slot: str, plan: Plan, *, lasts: bool) -> None:
+        """Send new connections to ``slot``, now and, if it ``lasts``, after a reboot.
 
         What the next boot finds is written before the rename: a host that
         loses power between the two comes back on a slot that has been proven.
         """
-        self._systemd.act("enable", self._layout.units(slot))
-        self._record(slot, plan.socket_group)
+        if lasts:
+            self._systemd.act("enable", self._layout.units(slot))
+            self._record(slot, plan.socket_group)
         self._make_socket_dirs(plan.socket_group)
         for folder in self._layout.socket_dirs:
             os.chown(folder, 0, _gid(plan.socket_group))

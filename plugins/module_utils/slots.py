@@ -28,8 +28,15 @@ SLOTS = ("blue", "green")
 # The role's site has this in its first line.
 SITE_MARK = "role keepalive.fastapi.fastapi_service"
 HIDDEN = "environment"
-# Of the service and not of a slot: what recycles it by itself.
-OWN_UNITS = ("recycle.service", "recycle.timer", "memory.service", "memory.timer")
+REVERT = "revert.service"
+# Of the service and not of a slot: what recycles it by itself, or takes it back.
+OWN_UNITS = (
+    "recycle.service",
+    "recycle.timer",
+    "memory.service",
+    "memory.timer",
+    REVERT,
+)
 # In the first line of those units, and in the names of what the program is made of.
 OWN_MARK, PACKAGE = b"keepalive.fastapi", b"ansible_collections/keepalive/fastapi"
 
@@ -107,6 +114,15 @@ class Layout:
     @property
     def history_dir(self) -> Path:
         return self.config_dir / "history"
+
+    @property
+    def trial(self) -> Path:
+        """What the host goes back to unless it is told that all is well."""
+        return self.history_dir / "trial.json"
+
+    @property
+    def revert_timer(self) -> Path:
+        return self.root / "run/systemd/system" / "{0}-revert.timer".format(self.name)
 
     @property
     def tmpfiles(self) -> Path:

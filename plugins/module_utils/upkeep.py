@@ -1,7 +1,7 @@
 # Copyright: keepalive.fastapi contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Put a service's program on its host, and the timers that recycle the service.
+"""Put a service's program on its host, and the units that call it.
 
 A recycle by timer stands in for Gunicorn's ``max_requests``, which ends a worker and
 with it the connections that nginx keeps to it.
@@ -52,6 +52,25 @@ Description=Recycle FastAPI service {name} {why}
 [Install]
 WantedBy=timers.target
 """
+# A trial's timer starts it, and so does a boot that finds a trial under way.
+_REVERT = """\
+# Written by keepalive.fastapi.fastapi_upkeep; changes here are lost.
+[Unit]
+Description=Take FastAPI service {name} back from a deployment that was not confirmed
+ConditionPathExists={trial}
+After=nginx.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart={program} revert
+# Whatever is in the way, it is tried until the trial has ended.
+Restart=on-failure
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +116,10 @@ class Recycling:
 
 def units(layout: Layout, recycling: Recycling) -> Dict[str, str]:
     """Return the texts of the units that are wanted, by their kind and suffix."""
-    found: Dict[str, str] = {}
+    revert = _REVERT.format(
+        name=layout.name, trial=layout.trial, program=layout.program
+    )
+    found = {slots.REVERT: revert}
     if recycling.schedule:
         when = "OnCalendar={0}\nRandomizedDelaySec={1}\n".format(
             recycling.schedule, recycling.spread_s
@@ -129,7 +151,7 @@ def _pair(
 
 
 class Upkeep:
-    """A service's program and timers on this host."""
+    """A service's program and units on this host."""
 
     def __init__(self, layout: Layout, systemd: Systemd, *, dry_run: bool) -> None:
         self._layout = layout
@@ -139,7 +161,7 @@ class Upkeep:
         self.changed = False
 
     def put(self, program: bytes, wanted: Dict[str, str]) -> None:
-        """Make the program and exactly these units be there, timers running."""
+        """Make the program and exactly these units be there and in force."""
         self._put_program(program)
         self._put_units(wanted)
 
@@ -173,13 +195,13 @@ class Upkeep:
         for each, text in changes.items():
             header = self._name(each)
             self.diff.append(slots.diff_entry(header, self._text(each), text))
-        timers = [each for each in wanted if each.endswith(".timer")]
-        # One that runs goes by its old text, after an interrupted run too.
+        # A timer that runs goes by its old text, after an interrupted run too.
         unread = [each for each in wanted if self._is_unread(each)]
         due = [
             each
-            for each in timers
-            if each in changes or each in unread or not self._runs(each)
+            for each in wanted
+            if _is_lasting(each)
+            and (each in changes or each in unread or not self._is_in_force(each))
         ]
         self.changed = self.changed or bool(changes or unread or due)
         if not self._dry_run:
@@ -188,7 +210,8 @@ class Upkeep:
                 self._systemd.reload_units()
             for each in due:
                 self._systemd.act("enable", [self._name(each)])
-                self._systemd.act("restart", [self._name(each)])
+                if _is_timer(each):
+                    self._systemd.act("restart", [self._name(each)])
 
     def _write(self, changes: Dict[str, str]) -> None:
         for each, text in changes.items():
@@ -196,8 +219,10 @@ class Upkeep:
             if text:
                 slots.write_atomically(path, text, UNIT_MODE)
                 continue
-            if path.suffix == ".timer":
+            if _is_timer(each):
                 self._systemd.act("disable", [path.name], "--now")
+            elif _is_lasting(each):
+                self._systemd.act("disable", [path.name])
             else:
                 # One that is at work goes on: stopped, it would leave two slots.
                 self._systemd.forget_failures([path.name])
@@ -210,12 +235,23 @@ class Upkeep:
     def _name(self, unit: str) -> str:
         return self._layout.own_unit(unit).name
 
-    def _runs(self, unit: str) -> bool:
+    def _is_in_force(self, unit: str) -> bool:
         name = self._name(unit)
-        return self._systemd.is_active(name) and self._systemd.is_enabled(name)
+        if _is_timer(unit) and not self._systemd.is_active(name):
+            return False
+        return self._systemd.is_enabled(name)
 
     def _text(self, unit: str) -> str:
         return _bytes_of(self._layout.own_unit(unit)).decode()
+
+
+def _is_timer(unit: str) -> bool:
+    return unit.endswith(".timer")
+
+
+def _is_lasting(unit: str) -> bool:
+    """Tell whether a boot starts it."""
+    return _is_timer(unit) or unit == slots.REVERT
 
 
 def _digest(program: bytes) -> str:

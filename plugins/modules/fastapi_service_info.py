@@ -68,6 +68,26 @@ live_deployment:
   returned: success
   type: str
   sample: 5f3c1f3f8a7be2c0
+trial:
+  description:
+    - What the host goes back to by itself, and in how many seconds at most, unless what
+      is live is confirmed; empty without a trial.
+  returned: success
+  type: dict
+  contains:
+    back_to_release:
+      description: The release that it goes back to.
+      type: str
+    back_to_deployment:
+      description: As RV(live_deployment) was when the trial began.
+      type: str
+    seconds_left:
+      description: How long it may still be confirmed (in seconds).
+      type: float
+  sample:
+    back_to_release: 083f5be5f038f954
+    back_to_deployment: 5f3c1f3f8a7be2c0
+    seconds_left: 281.4
 slots:
   description: Each slot's state.
   returned: success

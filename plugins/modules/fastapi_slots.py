@@ -18,6 +18,8 @@ description:
     answers as expected, points each symlink at it by one rename, waits until
     nginx holds no connection to the old slot, and stops that.
   - A slot that does not become ready is stopped again; the live one is not touched.
+  - While a trial is under way (M(keepalive.fastapi.fastapi_trial)), the old slot runs
+    on, and a reboot comes back to it.
   - Finishes what an interrupted switch left undone, and restores what was
     stopped, disabled or removed by hand.
 author: keepalive.fastapi contributors (@keepalive)
@@ -29,11 +31,9 @@ options:
   state:
     description:
       - V(live) makes the files given here the live slot.
-      - V(confirmed) records what is live, with its nginx site, as good, so that
-        M(keepalive.fastapi.fastapi_switch) can come back to it. Only O(name) counts.
       - V(absent) drains and stops both slots and removes their files.
     type: str
-    choices: [live, confirmed, absent]
+    choices: [live, absent]
     default: live
   release:
     description: The release that the slot runs; recorded beside its files.
@@ -125,9 +125,8 @@ slot_to:
   sample: green
 actions:
   description:
-    - What was done. V(switch), V(confirm), V(remove), or for a service that was to
-      stay as it is what had to be mended, of V(start), V(link), V(promote) and
-      V(retire).
+    - What was done. V(switch), V(remove), or for a service that was to stay as it is
+      what had to be mended, of V(start), V(link), V(promote) and V(retire).
   returned: success
   type: list
   elements: str
@@ -159,7 +158,6 @@ connections_cut:
   sample: 0
 """
 
-import contextlib
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -173,10 +171,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
-    LOCK_TIMEOUT_S,
     Outcome,
     Switch,
     as_result,
+    patience_s,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     Layout,
@@ -197,11 +195,7 @@ _TEXTS = (
 
 _ARGUMENTS: t.Dict[str, t.Dict[str, t.Any]] = {
     "name": {"type": "str", "required": True},
-    "state": {
-        "type": "str",
-        "choices": ["live", "confirmed", "absent"],
-        "default": "live",
-    },
+    "state": {"type": "str", "choices": ["live", "absent"], "default": "live"},
     "release": {"type": "str"},
     "service_unit": {"type": "str"},
     "socket_unit": {"type": "str"},
@@ -241,18 +235,10 @@ def plan_of(params: t.Dict[str, t.Any]) -> Plan:
 
 def run(module: AnsibleModule, layout: Layout) -> t.Tuple[Outcome, t.List[t.Any]]:
     """Do what is asked; return the outcome and the diff."""
-    # A recycle by itself may be draining.
-    patience_s = max(history.longest_switch_s(layout), LOCK_TIMEOUT_S)
     systemd = Systemd(module_runner(module.run_command))
-    switch = Switch(layout, systemd, patience_s=patience_s)
+    switch = Switch(layout, systemd, patience_s=patience_s(layout))
     live = live_slot(layout)
     before = read_slot(layout, live) if live else None
-    if module.params["state"] == "confirmed":
-        outcome = Outcome(slot_from=live or "", slot_to=live or "")
-        with contextlib.nullcontext() if module.check_mode else switch.exclusive():
-            if history.confirm(layout, dry_run=module.check_mode):
-                outcome.did("confirm")
-        return outcome, []
     if module.params["state"] == "absent":
         outcome = switch.remove(
             module.params["drain_timeout_s"], dry_run=module.check_mode

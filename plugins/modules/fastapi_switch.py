@@ -136,13 +136,13 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keepalive.fastapi.plugins.module_utils import history
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
     Change,
     Host,
+    all_differences,
     host_of,
     recycle,
     roll_back,
@@ -151,15 +151,11 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
-    LOCK_TIMEOUT_S,
     Outcome,
     as_result,
+    patience_s,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
-    Layout,
-    diff_entry,
-    differences,
-)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import Layout
 
 _ARGUMENTS: t.Dict[str, t.Dict[str, t.Any]] = {
     "name": {"type": "str", "required": True},
@@ -179,23 +175,13 @@ def act(
     return roll_back(host, params["release"], unless=params["unless"], dry_run=dry_run)
 
 
-def all_differences(change: Change) -> t.Iterator[t.Dict[str, str]]:
-    """Yield Ansible's diff entries of the slot's files and the nginx site."""
-    before, after = change.before, change.after
-    yield from differences(before.plan.files, after.plan.files)
-    if before.site != after.site:
-        yield diff_entry("nginx site", before.site, after.site)
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
     try:
         layout = Layout(module.params["name"])
         releases_dir = Path(module.params["releases_dir"] or layout.releases_dir)
-        # A recycle by itself may be draining.
-        patience_s = max(history.longest_switch_s(layout), LOCK_TIMEOUT_S)
         run = module_runner(module.run_command)
-        host = host_of(layout, releases_dir, run, patience_s)
+        host = host_of(layout, releases_dir, run, patience_s(layout))
         change, outcome = act(module.params, host, dry_run=module.check_mode)
     except (KeepaliveError, OSError) as error:
         module.fail_json(msg=str(error))

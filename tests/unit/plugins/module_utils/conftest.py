@@ -21,6 +21,9 @@ from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.host 
     PLAN,
     Host,
 )
+from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.service import (  # noqa: E501
+    Service,
+)
 
 
 @pytest.fixture
@@ -41,6 +44,14 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 def switch(host: Host) -> Switch:
     clock = Clock(now=lambda: host.now, sleep=host.sleep)
     return Switch(host.layout, Systemd(host), clock, host.proc_net_unix)
+
+
+@pytest.fixture
+def service(host: Host, switch: Switch) -> Service:
+    """Return a service that is deployed with release ``one``."""
+    service = Service(host, switch)
+    service.deploy("one")
+    return service
 
 
 @pytest.fixture

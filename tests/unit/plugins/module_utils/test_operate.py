@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import List
 
 import pytest
 from ansible_collections.keepalive.fastapi.plugins.module_utils import (
@@ -18,9 +17,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
     NotReadyError,
-)
-from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
-    Host as Operated,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
     recycle,
@@ -34,71 +30,9 @@ from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.host 
     PowerLossError,
     plan,
 )
-
-RELEASES = ["one", "two", "three"]
-
-
-class Service:
-    """A service that has been deployed, as the role does it."""
-
-    def __init__(self, host: Host, switch: Switch) -> None:
-        self.host = host
-        self.switch = switch
-        self.steps: List[str] = []
-        self.releases = list(RELEASES)
-        self.refused = ""
-        self.interrupted = False
-
-    @property
-    def operated(self) -> Operated:
-        return Operated(self.host.layout, self.switch, self, self.releases)
-
-    def check(self, text: str) -> None:
-        if text == self.refused:
-            raise KeepaliveError("nginx would not take it")
-
-    def put(self, text: str) -> None:
-        if self.interrupted:
-            raise PowerLossError
-        self.steps.append(
-            "site {0} with {1} live".format(text, slots.live_slot(self.host.layout))
-        )
-        self.host.layout.site.parent.mkdir(parents=True, exist_ok=True)
-        self.host.layout.site.write_text(text)
-
-    def deploy(self, release: str, site: str = "site", keepalive_s: int = 30) -> None:
-        wanted = plan(release)
-        text = "keepalive = {0}\n".format(keepalive_s)
-        files = replace(wanted.files, gunicorn_config=text)
-        self.switch.converge(replace(wanted, files=files))
-        self.put(site)
-        history.confirm(self.host.layout)
-        self.steps.clear()
-
-    @property
-    def live(self) -> str:
-        layout = self.host.layout
-        live = slots.live_slot(layout)
-        assert live
-        files = slots.read_slot(layout, live)
-        assert files
-        assert self.host.running() == sorted(layout.units(live))
-        return files.release.strip()
-
-    @property
-    def verdicts(self) -> List[str]:
-        return [
-            "{0} {1}".format(each.release, each.verdict)
-            for each in history.entries(self.host.layout)
-        ]
-
-
-@pytest.fixture
-def service(host: Host, switch: Switch) -> Service:
-    service = Service(host, switch)
-    service.deploy("one")
-    return service
-
+from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.service import (  # noqa: E501
+    Service,
+)
 
 # --- what is recorded
 

@@ -50,7 +50,7 @@ class Timers:
             elif verb == "restart":
                 self.active.add(name)
             elif verb == "disable":
-                assert "--now" in argv
+                assert ("--now" in argv) == name.endswith(".timer")
                 self.enabled.discard(name)
                 self.active.discard(name)
         return 0, "", ""
@@ -94,20 +94,27 @@ def there(layout: Layout) -> Dict[str, str]:
 BOTH = Recycling(schedule="Sun 04:00", spread_s=60, memory_mb=500, min_age_s=600)
 
 
-def test_without_a_wish_there_is_the_program_alone(
+def test_without_a_wish_there_is_the_program_and_the_way_back(
     layout: Layout, timers: Timers
 ) -> None:
     assert put(layout, timers, Recycling()).changed
-    assert there(layout) == {"fastapi-shop": "program"}
+    assert set(there(layout)) == {"fastapi-shop", "shop-revert.service"}
     assert layout.program.stat().st_mode & 0o777 == 0o755
-    assert timers.calls == []
+    assert timers.calls == ["daemon-reload", "enable shop-revert.service"]
+    assert timers.active == set()
+
+
+def test_a_boot_goes_back_from_a_trial_only(layout: Layout, timers: Timers) -> None:
+    put(layout, timers, Recycling())
+    text = there(layout)["shop-revert.service"]
+    assert "ConditionPathExists={0}\n".format(layout.trial) in text
+    assert "ExecStart={0} revert\n".format(layout.program) in text
 
 
 def test_timers_are_put_in_place_and_run(layout: Layout, timers: Timers) -> None:
     assert put(layout, timers, BOTH).changed
-    assert (
-        timers.active == timers.enabled == {"shop-recycle.timer", "shop-memory.timer"}
-    )
+    assert timers.active == {"shop-recycle.timer", "shop-memory.timer"}
+    assert timers.enabled == {*timers.active, "shop-revert.service"}
     assert timers.calls[0] == "daemon-reload"
     texts = there(layout)
     assert (
@@ -170,7 +177,7 @@ def test_what_is_no_longer_wished_for_goes(layout: Layout, timers: Timers) -> No
 def test_check_mode_tells_and_changes_nothing(layout: Layout, timers: Timers) -> None:
     would = put(layout, timers, BOTH, dry_run=True)
     assert would.changed
-    assert len(would.diff) == 5
+    assert len(would.diff) == 6
     assert (there(layout), timers.calls) == ({}, [])
 
 
@@ -180,7 +187,7 @@ def test_another_program_is_a_change_and_shown_by_its_digest(
     put(layout, timers, Recycling())
     other = put(layout, timers, Recycling(), program=b"other")
     assert other.changed
-    assert there(layout) == {"fastapi-shop": "other"}
+    assert there(layout)["fastapi-shop"] == "other"
     assert other.diff[0]["before"] != other.diff[0]["after"]
     assert other.diff[0]["after"].startswith("sha256 ")
 
