@@ -12,7 +12,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Dict, Iterator, Protocol, Sequence, Tuple
+from typing import Dict, Iterator, Optional, Protocol, Sequence, Tuple
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils import history, trial
 from ansible_collections.keepalive.fastapi.plugins.module_utils.deployment import (
@@ -154,23 +154,33 @@ def recycle(host: Host, *, dry_run: bool) -> Tuple[Change, Outcome]:
         return Change(now, now), host.switch.converge(now.plan, anew=True)
 
 
-def roll_back(
-    host: Host, wanted: str, *, dry_run: bool, unless: str = ""
-) -> Tuple[Change, Outcome]:
-    """Go back to the release ``wanted``, or the last good one, with its site.
+@dataclass(frozen=True)
+class Goal:
+    """Where a rollback goes: to the last good deployment, unless it is said here.
 
-    Does nothing where the deployment with the key ``unless`` is live. Finishes a
-    rollback that was interrupted, and ends a trial. What is left is marked as bad.
-    Raises KeepaliveError if there is nothing to go back to, nginx would not take the
-    site, or the slot does not become ready; what is live then stays so.
+    ``release`` is an identifier; ``deployment`` and ``unless`` are keys of deployments.
+    Where the one is live already, or the other, nothing is done.
+    """
+
+    release: str = ""
+    deployment: str = ""
+    unless: str = ""
+
+
+def roll_back(host: Host, goal: Goal, *, dry_run: bool) -> Tuple[Change, Outcome]:
+    """Go back to an earlier deployment, with its site.
+
+    Finishes a rollback that was interrupted, and ends a trial. What is left is marked
+    as bad. Raises KeepaliveError if there is nothing to go back to, nginx would not
+    take the site, or the slot does not become ready; what is live then stays so.
     """
     with contextlib.nullcontext() if dry_run else host.switch.exclusive():
         now = running(host.layout)
-        if now.deployment.key == unless:
+        if now.deployment.key in (goal.unless, goal.deployment):
             live = live_slot(host.layout) or ""
             stays = Outcome(slot_from=live, slot_to=live)
             return Change(now.deployment, now.deployment), stays
-        then = _way_back(host, now, wanted)
+        then = _way_back(host, now, goal)
         if dry_run:
             outcome = host.switch.would(then.deployment.plan)
         else:
@@ -247,7 +257,7 @@ def revert(host: Host, *, dry_run: bool) -> Tuple[Change, Outcome]:
         if tried is None:
             return done
         if now.deployment.key != tried.back_to:
-            done = roll_back(host, "", dry_run=dry_run)
+            done = roll_back(host, Goal(), dry_run=dry_run)
         if not dry_run:
             # A reboot has come back from it before.
             history.condemn_unproven(host.layout, "not confirmed before a reboot")
@@ -255,18 +265,32 @@ def revert(host: Host, *, dry_run: bool) -> Tuple[Change, Outcome]:
         return done
 
 
-def _way_back(host: Host, now: Entry, wanted: str) -> Entry:
+def _way_back(host: Host, now: Entry, goal: Goal) -> Entry:
     """Return what to go back to, which nginx would serve."""
-    tried = trial.under_way(host.layout)
-    then = history.entry_by_key(host.layout, tried.back_to) if tried else None
-    if then is None or then.deployment.key == now.deployment.key:
-        then = history.unfinished_rollback(host.layout)
-    if then is None or wanted not in ("", then.release):
+    then = _begun(host.layout, now)
+    if then is None or not _meets(goal, then):
         known = history.entries(host.layout)
-        then = history.choose(known, now.deployment.key, host.releases, wanted)
+        if goal.deployment:
+            known = [each for each in known if each.deployment.key == goal.deployment]
+        then = history.choose(known, now.deployment.key, host.releases, goal.release)
     if then.deployment.site != now.deployment.site:
         host.site.check(then.deployment.site)
     return then
+
+
+def _begun(layout: Layout, now: Entry) -> Optional[Entry]:
+    """Return where a trial goes back to, or an interrupted rollback was going."""
+    tried = trial.under_way(layout)
+    then = history.entry_by_key(layout, tried.back_to) if tried else None
+    if then is None or then.deployment.key == now.deployment.key:
+        return history.unfinished_rollback(layout)
+    return then
+
+
+def _meets(goal: Goal, then: Entry) -> bool:
+    if goal.deployment:
+        return then.deployment.key == goal.deployment
+    return goal.release in ("", then.release)
 
 
 def _leave(host: Host, now: Entry, then: Entry) -> Outcome:

@@ -28,6 +28,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.memory import (
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
     Change,
+    Goal,
     Host,
     confirm,
     host_of,
@@ -134,7 +135,7 @@ def _answer(layout: Layout, releases_dir: Path, given: argparse.Namespace) -> st
     if given.verb == "revert":
         change, outcome = revert(host, dry_run=given.check)
     else:
-        change, outcome = roll_back(host, given.release, dry_run=given.check)
+        change, outcome = roll_back(host, Goal(given.release), dry_run=given.check)
     return _done("rolled back", change, outcome, given)
 
 

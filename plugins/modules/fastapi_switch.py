@@ -40,6 +40,13 @@ options:
         last good one.
     type: str
     default: ""
+  deployment:
+    description:
+      - The deployment to go back to, its nginx site included; one of
+        RV(keepalive.fastapi.fastapi_service_info#module:live_deployment). Where it is
+        live already, nothing is done.
+    type: str
+    default: ""
   unless:
     description:
       - A rollback does nothing where this deployment is live; one of
@@ -141,6 +148,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
     Change,
+    Goal,
     Host,
     all_differences,
     host_of,
@@ -161,6 +169,7 @@ _ARGUMENTS: t.Dict[str, t.Dict[str, t.Any]] = {
     "name": {"type": "str", "required": True},
     "verb": {"type": "str", "choices": ["recycle", "rollback"], "required": True},
     "release": {"type": "str", "default": ""},
+    "deployment": {"type": "str", "default": ""},
     "unless": {"type": "str", "default": ""},
     "releases_dir": {"type": "str", "default": ""},
 }
@@ -172,11 +181,16 @@ def act(
     """Do what is asked for."""
     if params["verb"] == "recycle":
         return recycle(host, dry_run=dry_run)
-    return roll_back(host, params["release"], unless=params["unless"], dry_run=dry_run)
+    goal = Goal(**{name: params[name] for name in Goal.__dataclass_fields__})
+    return roll_back(host, goal, dry_run=dry_run)
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=_ARGUMENTS,
+        mutually_exclusive=[("release", "deployment")],
+        supports_check_mode=True,
+    )
     try:
         layout = Layout(module.params["name"])
         releases_dir = Path(module.params["releases_dir"] or layout.releases_dir)

@@ -19,6 +19,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     NotReadyError,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
+    Goal,
     recycle,
     roll_back,
 )
@@ -113,7 +114,7 @@ def test_a_deployment_that_comes_back_is_the_latest(service: Service) -> None:
     for release in ("two", "one", "three"):
         service.deploy(release)
     assert service.verdicts == ["three good", "one good", "two good"]
-    roll_back(service.operated, "", dry_run=False)
+    roll_back(service.operated, Goal(), dry_run=False)
     assert service.live == "one"
 
 
@@ -198,7 +199,7 @@ def test_a_rollback_goes_to_the_last_good_one(service: Service) -> None:
     with pytest.raises(NotReadyError):
         service.switch.converge(plan("crash"))
     service.deploy("three")
-    change, outcome = roll_back(service.operated, "", dry_run=False)
+    change, outcome = roll_back(service.operated, Goal(), dry_run=False)
     assert (change.after.plan.release, outcome.actions) == ("two", ["switch"])
     assert service.live == "two"
     assert service.verdicts == ["two good", "three bad", "crash bad", "one good"]
@@ -209,21 +210,21 @@ def test_a_rollback_goes_to_the_last_good_one(service: Service) -> None:
 def test_a_second_rollback_goes_further(service: Service) -> None:
     service.deploy("two")
     service.deploy("three")
-    roll_back(service.operated, "", dry_run=False)
-    roll_back(service.operated, "", dry_run=False)
+    roll_back(service.operated, Goal(), dry_run=False)
+    roll_back(service.operated, Goal(), dry_run=False)
     assert service.live == "one"
     with pytest.raises(KeepaliveError, match=r"no good release to go back to.*\(bad\)"):
-        roll_back(service.operated, "", dry_run=False)
+        roll_back(service.operated, Goal(), dry_run=False)
     assert service.live == "one"
 
 
 def test_a_rollback_by_name(service: Service) -> None:
     service.deploy("two")
     service.deploy("three")
-    roll_back(service.operated, "one", dry_run=False)
+    roll_back(service.operated, Goal("one"), dry_run=False)
     assert service.live == "one"
     # Left as bad, and yet what was asked for by its name.
-    roll_back(service.operated, "three", dry_run=False)
+    roll_back(service.operated, Goal("three"), dry_run=False)
     assert service.live == "three"
 
 
@@ -231,34 +232,34 @@ def test_a_release_that_is_gone_is_no_way_back(service: Service) -> None:
     service.deploy("two")
     service.releases = ["two"]
     with pytest.raises(KeepaliveError, match="Removed since: one"):
-        roll_back(service.operated, "one", dry_run=False)
+        roll_back(service.operated, Goal("one"), dry_run=False)
 
 
 def test_a_rollback_in_check_mode(service: Service) -> None:
     service.deploy("two", site="other")
     before = service.host.tree()
-    change, outcome = roll_back(service.operated, "", dry_run=True)
+    change, outcome = roll_back(service.operated, Goal(), dry_run=True)
     assert (change.after.plan.release, outcome.actions) == ("one", ["switch", "site"])
     assert service.host.tree() == before
 
 
 def test_a_rollback_of_the_site_alone(service: Service) -> None:
     service.deploy("one", site="other")
-    change, outcome = roll_back(service.operated, "", dry_run=False)
+    change, outcome = roll_back(service.operated, Goal(), dry_run=False)
     assert (change.after.plan.release, outcome.actions) == ("one", ["site"])
     assert service.steps == ["site site with blue live"]
 
 
 def test_nginx_learns_of_a_shorter_keepalive_first(service: Service) -> None:
     service.deploy("two", site="other", keepalive_s=60)
-    roll_back(service.operated, "", dry_run=False)
+    roll_back(service.operated, Goal(), dry_run=False)
     assert service.steps == ["site site with green live"]
     assert slots.live_slot(service.host.layout) == "blue"
 
 
 def test_nginx_learns_of_a_longer_keepalive_afterwards(service: Service) -> None:
     service.deploy("two", site="other", keepalive_s=10)
-    roll_back(service.operated, "", dry_run=False)
+    roll_back(service.operated, Goal(), dry_run=False)
     assert service.steps == ["site site with blue live"]
 
 
@@ -272,7 +273,7 @@ def test_a_rollback_that_fails_leaves_what_serves(
     first.write_text(first.read_text().replace("one\\n", "hang\\n"))
     service.releases.append("hang")
     with pytest.raises(NotReadyError):
-        roll_back(service.operated, "", dry_run=False)
+        roll_back(service.operated, Goal(), dry_run=False)
     assert service.live == "two"
     assert service.host.layout.site.read_text() == "other"
     assert service.verdicts == ["two good", "hang bad"]
@@ -284,7 +285,7 @@ def test_what_is_left_drains_by_its_own_budget(service: Service) -> None:
     history.confirm(layout)
     service.host.connect("green", 1)
     service.host.after(90, lambda: service.host.connect("green", 0))
-    _change, outcome = roll_back(service.operated, "", dry_run=False)
+    _change, outcome = roll_back(service.operated, Goal(), dry_run=False)
     assert outcome.connections_cut == 0
 
 
@@ -292,10 +293,10 @@ def test_the_power_goes_before_the_rename(service: Service) -> None:
     service.deploy("two")
     service.host.power_loss_at = {"enable shop@blue.socket"}
     with pytest.raises(PowerLossError):
-        roll_back(service.operated, "", dry_run=False)
+        roll_back(service.operated, Goal(), dry_run=False)
     assert os.readlink(service.host.layout.live_link) == "green.sock"
     service.host.power_loss_at = set()
-    roll_back(service.operated, "", dry_run=False)
+    roll_back(service.operated, Goal(), dry_run=False)
     assert service.live == "one"
 
 
@@ -322,10 +323,10 @@ def test_an_interrupted_rollback_is_finished_by_the_next(
     service.interrupted = event == "put"
     if event != "put" or site != "site":
         with pytest.raises(PowerLossError):
-            roll_back(service.operated, "", dry_run=False)
+            roll_back(service.operated, Goal(), dry_run=False)
         service.host.power_loss_at = set()
         service.interrupted = False
-        roll_back(service.operated, "", dry_run=False)
+        roll_back(service.operated, Goal(), dry_run=False)
         assert service.live == "two"
         assert service.host.layout.site.read_text() == "site"
         assert service.verdicts[:2] == ["two good", "three bad"]
@@ -338,7 +339,7 @@ def test_a_site_that_nginx_refuses_is_seen_before_anything(service: Service) -> 
     before = service.host.tree()
     for dry_run in (True, False):
         with pytest.raises(KeepaliveError, match="nginx would not take it"):
-            roll_back(service.operated, "", dry_run=dry_run)
+            roll_back(service.operated, Goal(), dry_run=dry_run)
     service.host.layout.lock.unlink()
     assert {**before, "run/keepalive-shop.lock": ""} == {
         **service.host.tree(),
@@ -355,8 +356,8 @@ def test_what_no_longer_starts_is_chosen_once(service: Service) -> None:
         path.write_text(path.read_text().replace('"two\\n"', '"hang\\n"'))
     service.releases.append("hang")
     with pytest.raises(NotReadyError):
-        roll_back(service.operated, "", dry_run=False)
-    roll_back(service.operated, "", dry_run=False)
+        roll_back(service.operated, Goal(), dry_run=False)
+    roll_back(service.operated, Goal(), dry_run=False)
     assert service.live == "one"
 
 
@@ -364,7 +365,7 @@ def test_a_second_operator_is_refused(service: Service) -> None:
     service.deploy("two")
     other = Switch(service.host.layout, service.switch._systemd)
     with other.exclusive(), pytest.raises(KeepaliveError, match="another switch"):
-        roll_back(service.operated, "", dry_run=False)
+        roll_back(service.operated, Goal(), dry_run=False)
     assert service.verdicts == ["two good", "one good"]
 
 
@@ -373,9 +374,28 @@ def test_a_rollback_leaves_what_it_is_told_to(service: Service) -> None:
     known = history.in_force(service.host.layout)
     assert known
     key = known.deployment.key
-    change, outcome = roll_back(service.operated, "", dry_run=False, unless=key)
+    change, outcome = roll_back(service.operated, Goal(unless=key), dry_run=False)
     assert (outcome.changed, service.live) == (False, "two")
     assert change.before == change.after
     service.deploy("three")
-    roll_back(service.operated, "", dry_run=False, unless=key)
+    roll_back(service.operated, Goal(unless=key), dry_run=False)
     assert service.live == "two"
+
+
+def test_a_rollback_to_a_deployment(service: Service) -> None:
+    service.deploy("two", site="a")
+    known = history.in_force(service.host.layout)
+    assert known
+    goal = Goal(deployment=known.deployment.key)
+    service.deploy("two", site="b")
+    service.deploy("three")
+    roll_back(service.operated, goal, dry_run=False)
+    assert service.live == "two"
+    assert service.host.layout.site.read_text() == "a"
+    _change, outcome = roll_back(service.operated, goal, dry_run=False)
+    assert not outcome.changed
+
+
+def test_a_deployment_that_is_not_known(service: Service) -> None:
+    with pytest.raises(KeepaliveError, match="no good release to go back to"):
+        roll_back(service.operated, Goal(deployment="0" * 16), dry_run=False)

@@ -15,6 +15,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
+    Goal,
     begin_trial,
     confirm,
     recycle,
@@ -211,7 +212,7 @@ def test_it_goes_back_by_one_rename(tried: Service) -> None:
 
 
 def test_a_rollback_ends_it_as_well(tried: Service) -> None:
-    roll_back(tried.operated, "", dry_run=False)
+    roll_back(tried.operated, Goal(), dry_run=False)
     assert live_release(tried) == "one"
     assert ended(tried)
 
@@ -223,7 +224,7 @@ def test_another_release_by_name_is_refused(service: Service) -> None:
     begin_trial(service.operated, 60, dry_run=False)
     service.switch_to("two")
     with pytest.raises(BusyError, match="on trial"):
-        roll_back(service.operated, "three", dry_run=False)
+        roll_back(service.operated, Goal("three"), dry_run=False)
     assert live_release(service) == "two"
     assert timer_runs(service)
 
