@@ -125,6 +125,11 @@ class Layout:
         return self.root / "run/systemd/system" / "{0}-revert.timer".format(self.name)
 
     @property
+    def claim(self) -> Path:
+        """Which rollout the service is in the hands of."""
+        return self.root / "run" / "keepalive-{0}.claim".format(self.name)
+
+    @property
     def tmpfiles(self) -> Path:
         # Of its own name alone it would mask the distribution's file of that name.
         return self.root / "etc/tmpfiles.d" / "keepalive-{0}.conf".format(self.name)
