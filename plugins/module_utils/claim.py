@@ -50,16 +50,23 @@ def take(layout: Layout, holder: str, ttl_s: int, now_s: float) -> bool:
     """
     with _alone(layout):
         known = current(layout, now_s)
-        if known and known.holder != holder:
-            raise BusyError(
-                "{0} is being rolled out to this host by {1}, for another {2:.0f} s at "
-                "most; wait for it to end, or continue that one".format(
-                    layout.name, known.holder, known.ends_s - now_s
-                )
-            )
+        refuse_other(layout, known, holder, now_s)
         text = json.dumps(asdict(Claim(holder, now_s + ttl_s))) + "\n"
         write_atomically(layout.claim, text, 0o644)
         return known is None
+
+
+def refuse_other(
+    layout: Layout, known: Optional[Claim], holder: str, now_s: float
+) -> None:
+    """Raise BusyError if somebody else holds the service."""
+    if known and known.holder != holder:
+        raise BusyError(
+            "{0} is being rolled out to this host by {1}, for another {2:.0f} s at "
+            "most; wait for it to end, or go on with that one".format(
+                layout.name, known.holder, known.ends_s - now_s
+            )
+        )
 
 
 def give_up(layout: Layout, holder: str, now_s: float) -> bool:

@@ -85,7 +85,7 @@ def unfinished(folder: Path, service: str) -> Optional[Journal]:
     """Return the service's latest rollout if it has not ended; else None."""
     if not _SERVICE.match(service):
         raise KeepaliveError("no service can be called {0!r}".format(service))
-    pattern = "{0}-[0-9]*.jsonl".format(service)
+    pattern = "{0}.[0-9]*.jsonl".format(service)
     latest = max(folder.glob(pattern), default=None)
     if latest is None or Journal(latest).has_ended:
         return None
@@ -117,4 +117,4 @@ def open_journal(
 
 def _new(folder: Path, service: str) -> Journal:
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")
-    return Journal(folder / "{0}-{1}.jsonl".format(service, stamp))
+    return Journal(folder / "{0}.{1}.jsonl".format(service, stamp))

@@ -14,6 +14,8 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 
+# Groups that a rollout makes in the inventory: all its hosts, and those of each wave.
+ALL, WAVE = "__fastapi_rollout_all", "__fastapi_rollout_wave"
 _SIZE = re.compile(r"(\d+)(%?)\Z")
 _WHOLE = 100
 
@@ -127,3 +129,42 @@ def _take(
         for turn, host in enumerate(queue)
     ]
     return [host for _turn, _order, host in sorted(turns)[:size]]
+
+
+def line(planned: Sequence[Sequence[str]]) -> List[Dict[str, Any]]:
+    """Return the hosts as a play shall meet them, each wave's referee at its end.
+
+    ``name``, ``wave`` (from 0) and the inventory ``groups`` that it belongs to.
+    """
+    return [
+        {
+            "name": name,
+            "wave": number,
+            "groups": [ALL, "{0}_{1:05d}".format(WAVE, number)],
+        }
+        for number, wave in enumerate(planned)
+        for name in [*wave, referee(number)]
+    ]
+
+
+def referee(number: int) -> str:
+    """Return the name of the host of the controller's own that judges a wave."""
+    return "wave {0}".format(number + 1)
+
+
+def before(
+    known: Sequence[Mapping[str, Any]], planned: Sequence[Sequence[str]]
+) -> List[Dict[str, Any]]:
+    """Return the events that say where each planned host is now, and the plan."""
+    facts = {each["inventory_hostname"]: each for each in known}
+    told = [
+        {
+            "event": "before",
+            "host": name,
+            "deployment": facts[name]["__fastapi_service_host"]["live_deployment"],
+            "release": facts[name]["__fastapi_service_host"]["live_release"],
+        }
+        for wave in planned
+        for name in wave
+    ]
+    return [*told, {"event": "plan", "waves": [list(wave) for wave in planned]}]

@@ -1,0 +1,121 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filters that plan a rollout and judge its waves."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, Sequence
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+)
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_end import (
+    promotion,
+    summary,
+)
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates import (
+    command_gate,
+    findings_gate,
+    probe_gate,
+)
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_plan import (
+    before,
+    line,
+    waves,
+)
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict import (
+    Gate,
+    Limits,
+    events_of,
+    judge,
+    seen_of,
+)
+
+
+def rollout_waves(
+    hosts: List[str],
+    canary: Any,
+    sizes: List[Any],
+    domains: Mapping[str, str],
+    share_percent: int,
+) -> List[List[str]]:
+    """Plan the waves; AnsibleFilterError carries every refusal."""
+    try:
+        return waves(hosts, canary, sizes, domains, share_percent)
+    except KeepaliveError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+def rollout_line(planned: List[List[str]]) -> List[Dict[str, Any]]:
+    """Return hosts and referees in order; see rollout_plan.line."""
+    return line(planned)
+
+
+def rollout_before(
+    known: List[Mapping[str, Any]], planned: List[List[str]]
+) -> List[Dict[str, Any]]:
+    """Return the events that begin a journal; see rollout_plan.before."""
+    return before(known, planned)
+
+
+def rollout_verdict(
+    known: Sequence[Mapping[str, Any]],
+    number: int,
+    settings: Mapping[str, Any],
+    of_wave: Sequence[Mapping[str, Any]],
+) -> Dict[str, Any]:
+    """Judge the wave with this number, from 0; ``events`` are for the journal."""
+    limits = Limits(*(settings[name] for name in Limits.__dataclass_fields__))
+    hosts, wave = [seen_of(each) for each in known], settings["plan"][number]
+    judged = judge(hosts, wave, [Gate(**each) for each in of_wave], limits)
+    return {**judged, "events": events_of(hosts, wave, judged, number)}
+
+
+def rollout_probe_gate(result: Mapping[str, Any], name: str) -> Dict[str, Any]:
+    """Judge a result of loss_probe; see rollout_gates.probe_gate."""
+    return dict(vars(probe_gate(name, result)))
+
+
+def rollout_findings_gate(result: Mapping[str, Any]) -> Dict[str, Any]:
+    """Judge a result of keepalive_info; see rollout_gates.findings_gate."""
+    return dict(vars(findings_gate(result)))
+
+
+def rollout_command_gate(result: Mapping[str, Any]) -> Dict[str, Any]:
+    """Judge a command's result; see rollout_gates.command_gate."""
+    return dict(vars(command_gate(result)))
+
+
+def rollout_promotion(
+    known: Sequence[Mapping[str, Any]], wave: Sequence[str]
+) -> Dict[str, List[str]]:
+    """Return who is promoted and who is lost; see rollout_end.promotion."""
+    return promotion(known, wave)
+
+
+def rollout_summary(
+    known: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    stopped: Mapping[str, Any],
+) -> List[str]:
+    """Return the last screen; see rollout_end.summary."""
+    return summary(known, settings, stopped)
+
+
+class FilterModule:
+    """Filters by name, as Ansible looks them up."""
+
+    def filters(self) -> Dict[str, Callable[..., Any]]:
+        return {
+            "rollout_before": rollout_before,
+            "rollout_command_gate": rollout_command_gate,
+            "rollout_findings_gate": rollout_findings_gate,
+            "rollout_line": rollout_line,
+            "rollout_probe_gate": rollout_probe_gate,
+            "rollout_promotion": rollout_promotion,
+            "rollout_summary": rollout_summary,
+            "rollout_verdict": rollout_verdict,
+            "rollout_waves": rollout_waves,
+        }

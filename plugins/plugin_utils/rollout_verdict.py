@@ -1,0 +1,116 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a rollout may go on after a wave, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
+
+PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+DEPLOYED, FAILED, UNREACHABLE = "deployed", "failed", "unreachable"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What one gate said of one host, or of the wave."""
+
+    gate: str
+    verdict: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a host of a wave that has begun; an unreachable one is silent."""
+
+    name: str
+    state: str = UNREACHABLE
+    reason: str = ""
+    release: str = ""
+    changed: bool = False
+    gates: Sequence[Gate] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a rollout bears: numbers of hosts, and whether it goes on in doubt."""
+
+    max_failed: int
+    max_unreachable: int
+    inconclusive: str
+
+
+def seen_of(facts: Mapping[str, Any]) -> Seen:
+    """Return what the role has noted of a host."""
+    told = facts.get("__fastapi_rollout_outcome") or {}
+    gates = facts.get("__fastapi_rollout_told") or []
+    return Seen(
+        name=facts["inventory_hostname"],
+        gates=tuple(Gate(**each) for each in gates),
+        **told,
+    )
+
+
+def judge(
+    hosts: Sequence[Seen], wave: Sequence[str], of_wave: Sequence[Gate], limits: Limits
+) -> Dict[str, Any]:
+    """Return ``verdict`` and ``reasons``: whether the rollout goes on after ``wave``.
+
+    ``hosts`` are those of this wave and the ones before, ``of_wave`` the gates that
+    looked at the wave as a whole.
+    """
+    reasons = list(_too_many(hosts, limits))
+    gates = [
+        ("{0}: ".format(host.name), gate)
+        for host in hosts
+        if host.name in wave
+        for gate in host.gates
+    ]
+    gates += [("", gate) for gate in of_wave]
+    reasons += [_said(who, gate) for who, gate in gates if gate.verdict == FAIL]
+    if reasons:
+        return {"verdict": FAIL, "reasons": reasons}
+    doubts = [_said(who, gate) for who, gate in gates if gate.verdict == INCONCLUSIVE]
+    if doubts and limits.inconclusive == "stop":
+        return {"verdict": INCONCLUSIVE, "reasons": doubts}
+    return {"verdict": PASS, "reasons": doubts}
+
+
+def _too_many(hosts: Sequence[Seen], limits: Limits) -> Iterator[str]:
+    """Yield what more hosts suffered than is allowed."""
+    failed = [each for each in hosts if each.state == FAILED]
+    unreachable = [each.name for each in hosts if each.state == UNREACHABLE]
+    if len(failed) > limits.max_failed:
+        for each in failed:
+            reason = each.reason.partition("\n")[0]
+            yield "{0} could not be deployed to: {1}".format(each.name, reason)
+    if len(unreachable) > max(limits.max_unreachable, 0):
+        yield "unreachable: {0}".format(", ".join(unreachable))
+
+
+def _said(who: str, gate: Gate) -> str:
+    return "{0}gate {1}: {2}".format(who, gate.gate, gate.reason or gate.verdict)
+
+
+def events_of(
+    hosts: Sequence[Seen], wave: Sequence[str], judged: Mapping[str, Any], number: int
+) -> List[Dict[str, Any]]:
+    """Return a wave's events for the journal."""
+    events: List[Dict[str, Any]] = []
+    for host in hosts:
+        if host.name not in wave:
+            continue
+        about = {"host": host.name, "wave": number}
+        events.append(
+            {
+                "event": host.state,
+                "release": host.release,
+                "changed": host.changed,
+                "reason": host.reason,
+                **about,
+            }
+        )
+        events += [{"event": "gate", **vars(gate), **about} for gate in host.gates]
+    return [*events, {"event": "judged", "wave": number, **judged}]
