@@ -119,6 +119,12 @@ releases:
   type: list
   elements: str
   sample: [1f0c9a7d5be64e01]
+releases_free_mb:
+  description:
+    - Room where the releases are (in MB, of 1,000,000 bytes), as root may use it.
+  returned: success
+  type: int
+  sample: 21474
 history:
   description:
     - What the service has run here, the latest first. C(verdict) is V(good) once it was
@@ -244,6 +250,14 @@ def foreign(layout: Layout, user: str, *, user_exists: bool) -> t.List[str]:
     return found
 
 
+def free_mb(path: Path) -> int:
+    """Return the room where a folder is, or will be (MB)."""
+    while not path.exists():
+        path = path.parent
+    stats = os.statvfs(path)
+    return stats.f_bfree * stats.f_frsize // 1_000_000
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -264,6 +278,7 @@ def main() -> None:
             cores=len(os.sched_getaffinity(0)),
             somaxconn=somaxconn(),
             nginx_version=installed_version(find_nginx("nginx"), run) or "",
+            releases_free_mb=free_mb(releases_dir),
             foreign=foreign(layout, user, user_exists=users["user_exists"]),
             **service_facts(layout, Systemd(run), releases_dir),
             **users,

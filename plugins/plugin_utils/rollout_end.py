@@ -42,11 +42,8 @@ def after(facts: Mapping[str, Any], stopped: Optional[Mapping[str, Any]]) -> str
     back = facts.get("__fastapi_rollout_returned") or {"unreachable": True}
     if back.get("unreachable"):
         if seen.state == UNREACHABLE:
-            return (
-                "unreachable; if it was on trial, it goes back to {0} by itself".format(
-                    before
-                )
-            )
+            said = "unreachable; if it was on trial, it goes back to {0} by itself"
+            return said.format(before)
         return "unreachable; it ran {0} at last".format(seen.release or before)
     if back.get("failed"):
         return "COULD NOT GO BACK: {0}".format(str(back.get("msg")).partition("\n")[0])
@@ -75,9 +72,6 @@ def summary(
         lines = ["The rollout of {0} reached all hosts.".format(service)]
     for number, wave in enumerate(plan):
         for name in wave:
-            lines.append(
-                "wave {0}, {1}: {2}".format(
-                    number + 1, name, after(facts[name], stopped)
-                )
-            )
+            said = after(facts[name], stopped)
+            lines.append("wave {0}, {1}: {2}".format(number + 1, name, said))
     return lines

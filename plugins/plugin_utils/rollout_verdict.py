@@ -23,7 +23,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of a host of a wave that has begun; an unreachable one is silent."""
+    """What is known of a host of a wave that has begun; unreachable, it is silent."""
 
     name: str
     state: str = UNREACHABLE
