@@ -1,0 +1,228 @@
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When a rollout goes on, when it stops, and what it says at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_end import (
+    after,
+    promotion,
+    summary,
+)
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates import (
+    command_gate,
+    findings_gate,
+    probe_gate,
+)
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict import (
+    Gate,
+    Limits,
+    Seen,
+    events_of,
+    judge,
+    seen_of,
+)
+
+STRICT = Limits(max_failed=0, max_unreachable=0, inconclusive="stop")
+GOOD = Gate("health", "pass")
+BAD = Gate("health", "fail", "3 of 200 requests lost")
+DOUBT = Gate("command", "inconclusive", "exit status 2")
+
+
+def deployed(name: str, *gates: Gate) -> Seen:
+    return Seen(name, "deployed", "", "two", changed=True, gates=gates)
+
+
+# --- the verdict
+
+
+def test_what_is_well_goes_on() -> None:
+    judged = judge([deployed("a", GOOD)], ["a"], [], STRICT)
+    assert judged == {"verdict": "pass", "reasons": []}
+
+
+def test_a_gate_that_fails_stops_it() -> None:
+    judged = judge([deployed("a", GOOD), deployed("b", BAD)], ["a", "b"], [], STRICT)
+    assert judged["verdict"] == "fail"
+    assert judged["reasons"] == ["b: gate health: 3 of 200 requests lost"]
+
+
+def test_a_gate_of_the_wave_stops_it() -> None:
+    judged = judge([deployed("a")], ["a"], [Gate("command", "fail", "alert")], STRICT)
+    assert judged == {"verdict": "fail", "reasons": ["gate command: alert"]}
+
+
+def test_a_host_that_is_silent_counts_as_unreachable() -> None:
+    silent = seen_of({"inventory_hostname": "b"})
+    judged = judge([deployed("a", GOOD), silent], ["a", "b"], [], STRICT)
+    assert judged == {"verdict": "fail", "reasons": ["unreachable: b"]}
+
+
+def test_hosts_of_all_waves_count() -> None:
+    hosts = [Seen("a", "failed", "no disk\nmore"), deployed("b"), Seen("c", "failed")]
+    one = Limits(1, 0, "stop")
+    assert judge(hosts[:2], ["a", "b"], [], one)["verdict"] == "pass"
+    judged = judge(hosts, ["c"], [], one)
+    assert judged["verdict"] == "fail"
+    assert judged["reasons"][0] == "a could not be deployed to: no disk"
+
+
+def test_gates_of_earlier_waves_were_judged_then() -> None:
+    assert (
+        judge([deployed("a", BAD), deployed("b")], ["b"], [], STRICT)["verdict"]
+        == "pass"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wish", "verdict"), [("stop", "inconclusive"), ("continue", "pass")]
+)
+def test_in_doubt_it_is_the_users_choice(wish: str, verdict: str) -> None:
+    judged = judge([deployed("a", DOUBT)], ["a"], [], Limits(0, 0, wish))
+    assert judged["verdict"] == verdict
+    assert judged["reasons"] == ["a: gate command: exit status 2"]
+
+
+def test_a_failure_outweighs_doubt() -> None:
+    judged = judge([deployed("a", DOUBT, BAD)], ["a"], [], Limits(0, 0, "continue"))
+    assert judged["verdict"] == "fail"
+
+
+def test_events_are_of_the_wave_alone() -> None:
+    hosts = [deployed("a", GOOD), deployed("b", BAD), Seen("c")]
+    judged = judge(hosts, ["b", "c"], [], STRICT)
+    events = events_of(hosts, ["b", "c"], judged, 1)
+    assert [(each["event"], each.get("host")) for each in events] == [
+        ("deployed", "b"),
+        ("gate", "b"),
+        ("unreachable", "c"),
+        ("judged", None),
+    ]
+    assert all(each["wave"] == 1 for each in events)
+
+
+# --- the gates
+
+
+@pytest.mark.parametrize(
+    ("result", "verdict", "reason"),
+    [
+        ({"requests": 200, "lost": 0}, "pass", "0 of 200 requests lost"),
+        (
+            {"requests": 200, "lost": 1, "failures": [{"lane": "GET", "way": "x"}]},
+            "fail",
+            "1 of 200 requests lost, the first: lane GET, way x",
+        ),
+        ({"failed": True, "msg": "no lanes\nx"}, "inconclusive", "no lanes"),
+        ({"unreachable": True, "msg": "timed out"}, "inconclusive", "timed out"),
+        ({"requests": 0, "lost": 0}, "inconclusive", "it sent no request"),
+    ],
+)
+def test_the_probe(result: dict[str, Any], verdict: str, reason: str) -> None:
+    assert probe_gate("probe", result) == Gate("probe", verdict, reason)
+
+
+def test_findings() -> None:
+    warning = {"severity": "warning", "id": "w", "reason": "r"}
+    error = {"severity": "error", "id": "race", "reason": "the app closes first"}
+    assert findings_gate({"findings": [warning]}).verdict == "pass"
+    found = findings_gate({"findings": [warning, error]})
+    assert found == Gate("findings", "fail", "race: the app closes first")
+    assert findings_gate({"failed": True, "msg": "no nginx"}).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("result", "verdict", "reason"),
+    [
+        ({"rc": 0, "stdout": "quiet\n"}, "pass", "quiet"),
+        ({"rc": 1, "stderr": "2 alerts\nmore"}, "fail", "2 alerts"),
+        ({"rc": 1}, "fail", "exit status 1"),
+        ({"rc": 2, "stderr": "no route"}, "inconclusive", "exit status 2; no route"),
+        ({"failed": True, "msg": "timed out"}, "inconclusive", "timed out"),
+    ],
+)
+def test_the_command(result: dict[str, Any], verdict: str, reason: str) -> None:
+    assert command_gate(result) == Gate("command", verdict, reason)
+
+
+# --- the end
+
+
+def facts(name: str, **known: Any) -> dict[str, Any]:
+    return {
+        "inventory_hostname": name,
+        "__fastapi_service_host": {"live_release": "one"},
+        **{"__fastapi_" + key: value for key, value in known.items()},
+    }
+
+
+TWO = {"state": "deployed", "release": "two", "changed": True}
+STOPPED = {"wave": 0, "why": ["a: gate health: 3 of 200 requests lost"]}
+
+
+def test_who_is_promoted_and_who_is_lost() -> None:
+    tried = {"service_confirmed": {"on_trial": True}, "rollout_outcome": TWO}
+    known = [
+        facts("a", **tried, rollout_promoted={"changed": True}),
+        facts("b", **tried, rollout_promoted={"failed": True}),
+        facts("c", **tried),
+        facts("d", rollout_outcome={**TWO, "changed": False}),
+        facts("e", **tried, rollout_promoted={"changed": True}),
+        facts("f", rollout_outcome={"state": "failed"}, service_confirmed=None),
+    ]
+    wave = ["a", "b", "c", "d", "f"]
+    assert promotion(known, wave) == {"promoted": ["a"], "lost": ["b", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        (
+            {
+                "rollout_outcome": TWO,
+                "rollout_returned": {"changed": True, "release_to": "one"},
+            },
+            "went back to one",
+        ),
+        (
+            {"rollout_returned": {"changed": False, "release_to": "one"}},
+            "still runs one",
+        ),
+        (
+            {"rollout_returned": {"failed": True, "msg": "no\nmore"}},
+            "COULD NOT GO BACK: no",
+        ),
+        (
+            {"rollout_outcome": TWO, "rollout_returned": {"skipped": True}},
+            "two, which had nothing before it",
+        ),
+        ({}, "unreachable; if it was on trial, it goes back to one by itself"),
+        (
+            {"rollout_outcome": TWO, "rollout_returned": {"unreachable": True}},
+            "unreachable; it ran two at last",
+        ),
+    ],
+)
+def test_what_a_host_runs_after_a_stop(known: dict[str, Any], said: str) -> None:
+    assert after(facts("a", **known), STOPPED) == said
+
+
+def test_one_screen() -> None:
+    settings = {"service": "shop", "plan": [["a"], ["b"]]}
+    known = [
+        facts("a", rollout_outcome=TWO),
+        facts("b", rollout_outcome={**TWO, "changed": False}),
+    ]
+    assert summary(known, settings, {}) == [
+        "The rollout of shop reached all hosts.",
+        "wave 1, a: two",
+        "wave 2, b: two, as before",
+    ]
+    assert summary(known, settings, STOPPED)[:2] == [
+        "The rollout of shop STOPPED in wave 1 of 2.",
+        "Why: a: gate health: 3 of 200 requests lost",
+    ]
