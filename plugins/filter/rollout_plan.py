@@ -49,7 +49,7 @@ def rollout_waves(
 
 
 def rollout_line(planned: List[List[str]]) -> List[Dict[str, Any]]:
-    """Return hosts and referees in order; see rollout_plan.line."""
+    """Return the hosts in order; see rollout_plan.line."""
     return line(planned)
 
 
@@ -62,14 +62,15 @@ def rollout_before(
 
 def rollout_verdict(
     known: Sequence[Mapping[str, Any]],
+    wave: Sequence[str],
     number: int,
-    settings: Mapping[str, Any],
+    limits: Mapping[str, Any],
     of_wave: Sequence[Mapping[str, Any]],
 ) -> Dict[str, Any]:
     """Judge the wave with this number, from 0; ``events`` are for the journal."""
-    limits = Limits(*(settings[name] for name in Limits.__dataclass_fields__))
-    hosts, wave = [seen_of(each) for each in known], settings["plan"][number]
-    judged = judge(hosts, wave, [Gate(**each) for each in of_wave], limits)
+    hosts = [seen_of(each) for each in known]
+    gates = [Gate(**each) for each in of_wave]
+    judged = judge(hosts, wave, gates, Limits(**limits))
     return {**judged, "events": events_of(hosts, wave, judged, number)}
 
 
@@ -88,20 +89,19 @@ def rollout_command_gate(result: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(vars(command_gate(result)))
 
 
-def rollout_promotion(
-    known: Sequence[Mapping[str, Any]], wave: Sequence[str]
-) -> Dict[str, List[str]]:
+def rollout_promotion(known: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
     """Return who is promoted and who is lost; see rollout_end.promotion."""
-    return promotion(known, wave)
+    return promotion(known)
 
 
 def rollout_summary(
     known: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    service: str,
+    plan: Sequence[Sequence[str]],
     stopped: Mapping[str, Any],
 ) -> List[str]:
     """Return the last screen; see rollout_end.summary."""
-    return summary(known, settings, stopped)
+    return summary(known, service, plan, stopped)
 
 
 class FilterModule:

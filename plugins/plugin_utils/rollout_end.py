@@ -14,9 +14,7 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict 
 )
 
 
-def promotion(
-    known: Sequence[Mapping[str, Any]], wave: Sequence[str]
-) -> Dict[str, List[str]]:
+def promotion(known: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
     """Return which hosts of a wave are ``promoted``, and which are ``lost``.
 
     A host is lost that was on trial and could not be confirmed: it goes back by itself.
@@ -25,7 +23,7 @@ def promotion(
     for facts in known:
         name = facts["inventory_hostname"]
         tried = (facts.get("__fastapi_service_confirmed") or {}).get("on_trial")
-        if name not in wave or not tried or seen_of(facts).state != DEPLOYED:
+        if not tried or seen_of(facts).state != DEPLOYED:
             continue
         told = facts.get("__fastapi_rollout_promoted") or {"failed": True}
         went_wrong = told.get("failed") or told.get("unreachable")
@@ -55,12 +53,12 @@ def after(facts: Mapping[str, Any], stopped: Optional[Mapping[str, Any]]) -> str
 
 def summary(
     known: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    service: str,
+    plan: Sequence[Sequence[str]],
     stopped: Optional[Mapping[str, Any]],
 ) -> List[str]:
     """Return one screen: what happened, where, why, and what each host runs now."""
     facts = {each["inventory_hostname"]: each for each in known}
-    service, plan = settings["service"], settings["plan"]
     if stopped:
         lines = [
             "The rollout of {0} STOPPED in wave {1} of {2}.".format(

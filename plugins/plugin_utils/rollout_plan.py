@@ -132,9 +132,9 @@ def _take(
 
 
 def line(planned: Sequence[Sequence[str]]) -> List[Dict[str, Any]]:
-    """Return the hosts as a play shall meet them, each wave's referee at its end.
+    """Return the hosts as a play shall meet them.
 
-    ``name``, ``wave`` (from 0) and the inventory ``groups`` that it belongs to.
+    ``name``, ``wave`` (from 0) and the inventory ``groups`` that each belongs to.
     """
     return [
         {
@@ -143,13 +143,8 @@ def line(planned: Sequence[Sequence[str]]) -> List[Dict[str, Any]]:
             "groups": [ALL, "{0}_{1:05d}".format(WAVE, number)],
         }
         for number, wave in enumerate(planned)
-        for name in [*wave, referee(number)]
+        for name in wave
     ]
-
-
-def referee(number: int) -> str:
-    """Return the name of the host of the controller's own that judges a wave."""
-    return "wave {0}".format(number + 1)
 
 
 def before(
