@@ -19,7 +19,7 @@ from conftest import (
     run_playbook,
 )
 
-ONLY_HOSTS = ["d12", "n130"]
+pytestmark = pytest.mark.on_hosts("d12", "n130")
 WINDOW_S = 15
 # Another site as well, so that both have to come back.
 TRIED: dict[str, Any] = {
