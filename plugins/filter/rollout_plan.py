@@ -16,6 +16,7 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_end impo
     summary,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates import (
+    benchmark_gate,
     command_gate,
     findings_gate,
     probe_gate,
@@ -84,6 +85,13 @@ def rollout_findings_gate(result: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(vars(findings_gate(result)))
 
 
+def rollout_benchmark_gate(
+    result: Mapping[str, Any], margin_percent: float
+) -> Dict[str, Any]:
+    """Judge a result of benchmark_report; see rollout_gates.benchmark_gate."""
+    return dict(vars(benchmark_gate(result, float(margin_percent))))
+
+
 def rollout_command_gate(result: Mapping[str, Any]) -> Dict[str, Any]:
     """Judge a command's result; see rollout_gates.command_gate."""
     return dict(vars(command_gate(result)))
@@ -110,6 +118,7 @@ class FilterModule:
     def filters(self) -> Dict[str, Callable[..., Any]]:
         return {
             "rollout_before": rollout_before,
+            "rollout_benchmark_gate": rollout_benchmark_gate,
             "rollout_command_gate": rollout_command_gate,
             "rollout_findings_gate": rollout_findings_gate,
             "rollout_line": rollout_line,

@@ -62,6 +62,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     Layout,
     live_slot,
+    other,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
 
@@ -81,7 +82,8 @@ class Wanted:
     ``kind`` is site (the service's nginx site), page (the configuration of the
     original page) or direct (the application on a TCP port, without nginx).
     ``gunicorn`` are options of Gunicorn that differ from the live slot's; with any,
-    the arm has an application of its own.
+    the arm has an application of its own. ``slot`` is live or other, whose application
+    answers: during a trial the other is what ran before.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Wanted:
     tls: bool = False
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     gunicorn: Mapping[str, object] = field(default_factory=dict)
+    slot: str = "live"
 
     def __post_init__(self) -> None:
         check_gunicorn(self.gunicorn)
@@ -99,6 +102,12 @@ class Wanted:
             raise KeepaliveError(
                 "arms: {0} is of kind {1}, which takes no upstream_pool, tls or "
                 "settings".format(self.name, self.kind)
+            )
+        if self.slot != "live" and self.own_app:
+            raise KeepaliveError(
+                "arms: {0} has an application of its own, which is in no slot".format(
+                    self.name
+                )
             )
         if self.upstream_pool is not None and self.upstream_pool < 0:
             raise KeepaliveError(
@@ -169,25 +178,37 @@ class Arms:
         placed = [
             self._place(each, first_port + number) for number, each in enumerate(wanted)
         ]
+        if any(each.slot == "other" for each in wanted):
+            self._refuse_idle(other(self._slot))
         service = self._service()
         return service, placed, self._units(service, wanted, placed)
 
+    def _refuse_idle(self, slot: str) -> None:
+        unit = self._layout.service_unit(slot)
+        if not Systemd(self._run).is_active(unit):
+            raise KeepaliveError(
+                "arms: {0} does not run, so nothing can be measured against it; "
+                "while a deployment is on trial it does".format(unit)
+            )
+
     def _place(self, each: Wanted, port: int) -> Dict[str, Any]:
+        slot = other(self._slot) if each.slot == "other" else self._slot
         unit = "{0}-app-{1}".format(UNIT, port)
         if each.kind == "direct":
             app = "{0}:{1}".format(self._address, port)
         elif each.own_app:
             app = "unix:/run/{0}/app.sock".format(unit)
         else:
-            app = "unix:{0}".format(self._layout.live_link)
-        live = self._layout.service_unit(self._slot)
+            way = self._layout.live_link if each.slot == "live" else None
+            app = "unix:{0}".format(way or self._layout.socket(slot))
+        runs = self._layout.service_unit(slot)
         scheme = "https" if each.tls else "http"
         return {
             "name": each.name,
             "port": port,
             "url": "{0}://{1}:{2}".format(scheme, self._address, port),
             "app_socket": app,
-            "app_unit": unit + ".service" if each.own_app else live,
+            "app_unit": unit + ".service" if each.own_app else runs,
             "nginx_status_url": "",
         }
 
@@ -378,7 +399,7 @@ def _arm(each: Wanted, place: Mapping[str, Any], address: str) -> Arm:
         upstream_pool=each.upstream_pool,
         tls=each.tls,
         settings=each.settings,
-        socket=place["app_socket"] if each.own_app else "",
+        socket=place["app_socket"] if each.own_app or each.slot == "other" else "",
     )
 
 

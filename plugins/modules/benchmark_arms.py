@@ -72,6 +72,13 @@ options:
             its own, in a unit with the live slot's sandbox and environment.
         type: dict
         default: {}
+      slot:
+        description:
+          - Whose application answers. V(other) is what ran before a deployment that is
+            on trial.
+        type: str
+        choices: [live, other]
+        default: live
   address:
     description:
       - The address to listen on. Another than V(127.0.0.1), for a generator on another
@@ -174,6 +181,7 @@ _ARM: t.Dict[str, t.Dict[str, t.Any]] = {
     "tls": {"type": "bool", "default": False},
     "settings": {"type": "dict", "default": {}},
     "gunicorn": {"type": "dict", "default": {}},
+    "slot": {"type": "str", "choices": ["live", "other"], "default": "live"},
 }
 _OPTIONS: t.Dict[str, t.Dict[str, t.Any]] = {
     "name": {"type": "str", "required": True},

@@ -48,6 +48,34 @@ def command_gate(result: Mapping[str, Any]) -> Gate:
     return Gate("command", FAIL if status else PASS, reason)
 
 
+def benchmark_gate(result: Mapping[str, Any], margin_percent: float) -> Gate:
+    """Judge what is on trial against what ran before: it may not be slower by more.
+
+    ``result`` is benchmark_report's. It passes if every interval ends above the margin,
+    fails if one lies wholly below it, and cannot tell otherwise (a test of
+    non-inferiority; a margin of 5 % lets a rate of 95 % pass).
+    """
+    compared = result.get("comparisons") or []
+    if _has_failed(result) or not compared:
+        return Gate("benchmark", INCONCLUSIVE, _why(result, "nothing was measured"))
+    least = 1 - margin_percent / 100
+    said = "; ".join(_compared(each) for each in compared)
+    if any(each["high"] is not None and each["high"] < least for each in compared):
+        return Gate("benchmark", FAIL, said)
+    if all(each["low"] is not None and each["low"] >= least for each in compared):
+        return Gate("benchmark", PASS, said)
+    return Gate("benchmark", INCONCLUSIVE, said)
+
+
+def _compared(each: Mapping[str, Any]) -> str:
+    where = "{0} on {1}".format(each["case"], each["host"])
+    if each["ratio"] is None:
+        return "{0}: invalid, {1}".format(where, "; ".join(each["reasons"]))
+    return "{0}: {1:.3f} times as fast ({2:.3f} to {3:.3f})".format(
+        where, each["ratio"], each["low"], each["high"]
+    )
+
+
 def _has_failed(result: Mapping[str, Any]) -> bool:
     return bool(result.get("failed") or result.get("unreachable"))
 

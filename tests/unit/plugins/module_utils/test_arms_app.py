@@ -103,6 +103,7 @@ def test_options_that_it_may_have() -> None:
         ({"kind": "site", "upstream_pool": -1}, "is below 0"),
         ({"kind": "site", "settings": {"srver": {}}}, "settings of x has srver"),
         ({"kind": "site", "settings": {"server": "y"}}, "settings of x has server"),
+        ({"kind": "direct", "slot": "other"}, "x has an application of its own"),
     ],
 )
 def test_an_arm_that_cannot_be(wrong: Dict[str, Any], said: str) -> None:
