@@ -13,7 +13,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_end import (
     promotion,
-    summary,
+    result,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates import (
     benchmark_gate,
@@ -102,14 +102,14 @@ def rollout_promotion(known: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]
     return promotion(known)
 
 
-def rollout_summary(
+def rollout_result(
     known: Sequence[Mapping[str, Any]],
     service: str,
     plan: Sequence[Sequence[str]],
     stopped: Mapping[str, Any],
-) -> List[str]:
-    """Return the last screen; see rollout_end.summary."""
-    return summary(known, service, plan, stopped)
+) -> Dict[str, Any]:
+    """Return what became of it; see rollout_end.result."""
+    return result(known, service, plan, stopped)
 
 
 class FilterModule:
@@ -124,7 +124,7 @@ class FilterModule:
             "rollout_line": rollout_line,
             "rollout_probe_gate": rollout_probe_gate,
             "rollout_promotion": rollout_promotion,
-            "rollout_summary": rollout_summary,
+            "rollout_result": rollout_result,
             "rollout_verdict": rollout_verdict,
             "rollout_waves": rollout_waves,
         }

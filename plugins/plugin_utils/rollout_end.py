@@ -51,14 +51,17 @@ def after(facts: Mapping[str, Any], stopped: Optional[Mapping[str, Any]]) -> str
     return "{0} {1}".format(went, back.get("release_to", before))
 
 
-def summary(
+def result(
     known: Sequence[Mapping[str, Any]],
     service: str,
     plan: Sequence[Sequence[str]],
     stopped: Optional[Mapping[str, Any]],
-) -> List[str]:
-    """Return one screen: what happened, where, why, and what each host runs now."""
-    facts = {each["inventory_hostname"]: each for each in known}
+) -> Dict[str, Any]:
+    """Return ``after``, what each host runs now, and ``lines``, one screen of all.
+
+    The screen says what happened, where, why, and what each host runs.
+    """
+    told = {each["inventory_hostname"]: after(each, stopped) for each in known}
     if stopped:
         lines = [
             "The rollout of {0} STOPPED in wave {1} of {2}.".format(
@@ -68,8 +71,9 @@ def summary(
         ]
     else:
         lines = ["The rollout of {0} reached all hosts.".format(service)]
-    for number, wave in enumerate(plan):
-        for name in wave:
-            said = after(facts[name], stopped)
-            lines.append("wave {0}, {1}: {2}".format(number + 1, name, said))
-    return lines
+    lines += [
+        "wave {0}, {1}: {2}".format(number + 1, name, told[name])
+        for number, wave in enumerate(plan)
+        for name in wave
+    ]
+    return {"after": told, "lines": lines}

@@ -30,6 +30,8 @@ class Seen:
     reason: str = ""
     release: str = ""
     changed: bool = False
+    begun_at: str = ""
+    ended_at: str = ""
     gates: Sequence[Gate] = field(default_factory=tuple)
 
 
@@ -109,6 +111,8 @@ def events_of(
                 "release": host.release,
                 "changed": host.changed,
                 "reason": host.reason,
+                "begun_at": host.begun_at,
+                "ended_at": host.ended_at,
                 **about,
             }
         )

@@ -81,25 +81,25 @@ def status(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def journals(tmp_path: Path) -> Path:
-    return tmp_path / "rollouts"
+def reports(tmp_path: Path) -> Path:
+    return tmp_path / "reports"
 
 
 @pytest.fixture
-def roll(journals: Path) -> Roll:
+def roll(reports: Path) -> Roll:
     """Return a function that rolls out to the fleet."""
 
     def run(**variables: object) -> Run:
-        argv = command_line(fastapi_rollout_reports_dir=str(journals), **variables)
+        argv = command_line(fastapi_rollout_reports_dir=str(reports), **variables)
         done, report = run_ansible(argv, timeout_s=900)
         return Run(done.returncode, report, done.stdout + done.stderr)
 
     return run
 
 
-def events(journals: Path) -> list[dict[str, Any]]:
+def events(reports: Path) -> list[dict[str, Any]]:
     """Return all that the latest journal says."""
-    latest = max(journals.glob("*.jsonl"))
+    latest = max((reports / "rollouts").glob("*.jsonl"))
     return [json.loads(line) for line in latest.read_text().splitlines()]
 
 
@@ -113,7 +113,7 @@ def good(roll: Roll) -> str:
 
 
 def test_a_good_release_reaches_all_and_loses_nothing(
-    roll: Roll, good: str, journals: Path
+    roll: Roll, good: str, reports: Path
 ) -> None:
     probes = [BackgroundProbe(connect(name), name) for name in FLEET]
     with ExitStack() as stack:
@@ -124,7 +124,7 @@ def test_a_good_release_reaches_all_and_loses_nothing(
     for probe in probes:
         probe.assert_nothing_lost()
     assert versions() == all_run("good 2")
-    told = events(journals)
+    told = events(reports)
     waves = next(each["waves"] for each in told if each["event"] == "plan")
     assert waves == [[name] for name in FLEET]
     promoted = [each["hosts"] for each in told if each["event"] == "promoted"]
@@ -135,7 +135,7 @@ def test_a_good_release_reaches_all_and_loses_nothing(
 
 
 def test_a_release_that_answers_wrong_stops_at_the_canary(
-    roll: Roll, good: str, journals: Path
+    roll: Roll, good: str, reports: Path
 ) -> None:
     run = roll(
         fastapi_rollout_gates=["probe"],
@@ -146,7 +146,7 @@ def test_a_release_that_answers_wrong_stops_at_the_canary(
     assert "STOPPED in wave 1 of 3" in run.output
     assert "requests lost" in run.output
     assert versions() == all_run(good)
-    begun = {each["host"] for each in events(journals) if each["event"] == "deployed"}
+    begun = {each["host"] for each in events(reports) if each["event"] == "deployed"}
     assert begun == {FLEET[0]}
     assert [each["verdict"] for each in status(FLEET[0])["history"]][:2] == [
         "good",
@@ -219,15 +219,15 @@ def test_a_second_rollout_is_refused(roll: Roll, good: str) -> None:
     assert again.status == 0, again.output
 
 
-def test_a_controller_that_is_killed(roll: Roll, good: str, journals: Path) -> None:
+def test_a_controller_that_is_killed(roll: Roll, good: str, reports: Path) -> None:
     argv = command_line(
-        fastapi_rollout_reports_dir=str(journals),
+        fastapi_rollout_reports_dir=str(reports),
         fastapi_rollout_gates=["command"],
         fastapi_rollout_command=["sleep", "50"],
         **release("good 3"),
     )
     env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    with (journals.parent / "log").open("w") as log:
+    with (reports.parent / "log").open("w") as log:
         controller = subprocess.Popen(
             argv, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
         )
@@ -244,4 +244,4 @@ def test_a_controller_that_is_killed(roll: Roll, good: str, journals: Path) -> N
     run = roll(**release("good 3"))
     assert run.status == 0, run.output
     assert versions() == all_run("good 3")
-    assert [each["event"] for each in events(journals)].count("begin") == 2
+    assert [each["event"] for each in events(reports)].count("begin") == 2

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_end import (
     after,
     promotion,
-    summary,
+    result,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates import (
     command_gate,
@@ -216,12 +216,12 @@ def test_one_screen() -> None:
         facts("a", rollout_outcome=TWO),
         facts("b", rollout_outcome={**TWO, "changed": False}),
     ]
-    assert summary(known, "shop", plan, {}) == [
+    assert result(known, "shop", plan, {})["lines"] == [
         "The rollout of shop reached all hosts.",
         "wave 1, a: two",
         "wave 2, b: two, as before",
     ]
-    assert summary(known, "shop", plan, STOPPED)[:2] == [
+    assert result(known, "shop", plan, STOPPED)["lines"][:2] == [
         "The rollout of shop STOPPED in wave 1 of 2.",
         "Why: a: gate health: 3 of 200 requests lost",
     ]
