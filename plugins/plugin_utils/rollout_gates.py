@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Callable, Dict, Mapping
 
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict import (
     FAIL,
@@ -13,6 +13,22 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict 
     PASS,
     Gate,
 )
+
+
+def judged(gate: str, result: Mapping[str, Any], margin_percent: float = 0) -> Gate:
+    """Judge the result of a gate's module, or command.
+
+    ``margin_percent`` is the benchmark's. Raises KeyError for an unknown gate.
+    """
+    if gate == "benchmark":
+        return benchmark_gate(result, margin_percent)
+    others: Dict[str, Callable[[str, Mapping[str, Any]], Gate]] = {
+        "command": command_gate,
+        "findings": findings_gate,
+        "health": probe_gate,
+        "probe": probe_gate,
+    }
+    return others[gate](gate, result)
 
 
 def probe_gate(name: str, result: Mapping[str, Any]) -> Gate:
@@ -26,26 +42,26 @@ def probe_gate(name: str, result: Mapping[str, Any]) -> Gate:
     return Gate(name, PASS, said)
 
 
-def findings_gate(result: Mapping[str, Any]) -> Gate:
+def findings_gate(name: str, result: Mapping[str, Any]) -> Gate:
     """Judge a result of the module keepalive_info: it may find no error."""
     if _has_failed(result) or "findings" not in result:
-        return Gate("findings", INCONCLUSIVE, _why(result, "it found out nothing"))
+        return Gate(name, INCONCLUSIVE, _why(result, "it found out nothing"))
     errors = [each for each in result["findings"] if each["severity"] == "error"]
     if errors:
         said = "; ".join("{id}: {reason}".format(**each) for each in errors)
-        return Gate("findings", FAIL, said)
-    return Gate("findings", PASS, "no error")
+        return Gate(name, FAIL, said)
+    return Gate(name, PASS, "no error")
 
 
-def command_gate(result: Mapping[str, Any]) -> Gate:
+def command_gate(name: str, result: Mapping[str, Any]) -> Gate:
     """Judge a command's exit status: 0 passes, 1 fails, any other cannot tell."""
     status = result.get("rc")
     said = (result.get("stderr") or result.get("stdout") or "").strip()
     if status not in (0, 1):
         reason = _why(result, "exit status {0}; {1}".format(status, said))
-        return Gate("command", INCONCLUSIVE, reason)
+        return Gate(name, INCONCLUSIVE, reason)
     reason = said.partition("\n")[0] or "exit status {0}".format(status)
-    return Gate("command", FAIL if status else PASS, reason)
+    return Gate(name, FAIL if status else PASS, reason)
 
 
 def benchmark_gate(result: Mapping[str, Any], margin_percent: float) -> Gate:

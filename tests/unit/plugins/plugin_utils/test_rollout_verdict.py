@@ -14,9 +14,7 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_end impo
     result,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates import (
-    command_gate,
-    findings_gate,
-    probe_gate,
+    judged,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict import (
     Gate,
@@ -41,34 +39,34 @@ def deployed(name: str, *gates: Gate) -> Seen:
 
 
 def test_what_is_well_goes_on() -> None:
-    judged = judge([deployed("a", GOOD)], ["a"], [], STRICT)
-    assert judged == {"verdict": "pass", "reasons": []}
+    found = judge([deployed("a", GOOD)], ["a"], [], STRICT)
+    assert found == {"verdict": "pass", "reasons": []}
 
 
 def test_a_gate_that_fails_stops_it() -> None:
-    judged = judge([deployed("a", GOOD), deployed("b", BAD)], ["a", "b"], [], STRICT)
-    assert judged["verdict"] == "fail"
-    assert judged["reasons"] == ["b: gate health: 3 of 200 requests lost"]
+    found = judge([deployed("a", GOOD), deployed("b", BAD)], ["a", "b"], [], STRICT)
+    assert found["verdict"] == "fail"
+    assert found["reasons"] == ["b: gate health: 3 of 200 requests lost"]
 
 
 def test_a_gate_of_the_wave_stops_it() -> None:
-    judged = judge([deployed("a")], ["a"], [Gate("command", "fail", "alert")], STRICT)
-    assert judged == {"verdict": "fail", "reasons": ["gate command: alert"]}
+    found = judge([deployed("a")], ["a"], [Gate("command", "fail", "alert")], STRICT)
+    assert found == {"verdict": "fail", "reasons": ["gate command: alert"]}
 
 
 def test_a_host_that_is_silent_counts_as_unreachable() -> None:
     silent = seen_of({"inventory_hostname": "b"})
-    judged = judge([deployed("a", GOOD), silent], ["a", "b"], [], STRICT)
-    assert judged == {"verdict": "fail", "reasons": ["unreachable: b"]}
+    found = judge([deployed("a", GOOD), silent], ["a", "b"], [], STRICT)
+    assert found == {"verdict": "fail", "reasons": ["unreachable: b"]}
 
 
 def test_hosts_of_all_waves_count() -> None:
     hosts = [Seen("a", "failed", "no disk\nmore"), deployed("b"), Seen("c", "failed")]
     one = Limits(1, 0, "stop")
     assert judge(hosts[:2], ["a", "b"], [], one)["verdict"] == "pass"
-    judged = judge(hosts, ["c"], [], one)
-    assert judged["verdict"] == "fail"
-    assert judged["reasons"][0] == "a could not be deployed to: no disk"
+    found = judge(hosts, ["c"], [], one)
+    assert found["verdict"] == "fail"
+    assert found["reasons"][0] == "a could not be deployed to: no disk"
 
 
 def test_gates_of_earlier_waves_were_judged_then() -> None:
@@ -82,20 +80,20 @@ def test_gates_of_earlier_waves_were_judged_then() -> None:
     ("wish", "verdict"), [("stop", "inconclusive"), ("continue", "pass")]
 )
 def test_in_doubt_it_is_the_users_choice(wish: str, verdict: str) -> None:
-    judged = judge([deployed("a", DOUBT)], ["a"], [], Limits(0, 0, wish))
-    assert judged["verdict"] == verdict
-    assert judged["reasons"] == ["a: gate command: exit status 2"]
+    found = judge([deployed("a", DOUBT)], ["a"], [], Limits(0, 0, wish))
+    assert found["verdict"] == verdict
+    assert found["reasons"] == ["a: gate command: exit status 2"]
 
 
 def test_a_failure_outweighs_doubt() -> None:
-    judged = judge([deployed("a", DOUBT, BAD)], ["a"], [], Limits(0, 0, "continue"))
-    assert judged["verdict"] == "fail"
+    found = judge([deployed("a", DOUBT, BAD)], ["a"], [], Limits(0, 0, "continue"))
+    assert found["verdict"] == "fail"
 
 
 def test_events_are_of_the_wave_alone() -> None:
     hosts = [deployed("a", GOOD), deployed("b", BAD), Seen("c")]
-    judged = judge(hosts, ["b", "c"], [], STRICT)
-    events = events_of(hosts, ["b", "c"], judged, 1)
+    found = judge(hosts, ["b", "c"], [], STRICT)
+    events = events_of(hosts, ["b", "c"], found, 1)
     assert [(each["event"], each.get("host")) for each in events] == [
         ("deployed", "b"),
         ("gate", "b"),
@@ -123,16 +121,19 @@ def test_events_are_of_the_wave_alone() -> None:
     ],
 )
 def test_the_probe(result: dict[str, Any], verdict: str, reason: str) -> None:
-    assert probe_gate("probe", result) == Gate("probe", verdict, reason)
+    assert judged("probe", result) == Gate("probe", verdict, reason)
 
 
 def test_findings() -> None:
     warning = {"severity": "warning", "id": "w", "reason": "r"}
     error = {"severity": "error", "id": "race", "reason": "the app closes first"}
-    assert findings_gate({"findings": [warning]}).verdict == "pass"
-    found = findings_gate({"findings": [warning, error]})
+    assert judged("findings", {"findings": [warning]}).verdict == "pass"
+    found = judged("findings", {"findings": [warning, error]})
     assert found == Gate("findings", "fail", "race: the app closes first")
-    assert findings_gate({"failed": True, "msg": "no nginx"}).verdict == "inconclusive"
+    assert (
+        judged("findings", {"failed": True, "msg": "no nginx"}).verdict
+        == "inconclusive"
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,40 @@ def test_findings() -> None:
     ],
 )
 def test_the_command(result: dict[str, Any], verdict: str, reason: str) -> None:
-    assert command_gate(result) == Gate("command", verdict, reason)
+    assert judged("command", result) == Gate("command", verdict, reason)
+
+
+def compared(low: float, high: float) -> dict[str, Any]:
+    comparison = {"case": "items", "host": "a", "ratio": 1.0, "low": low, "high": high}
+    return {"comparisons": [comparison]}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.96, 1.02, "pass"),
+        (0.95, 1.02, "pass"),
+        (0.94, 1.02, "inconclusive"),
+        (0.85, 0.94, "fail"),
+        (0.85, 0.96, "inconclusive"),
+    ],
+)
+def test_the_benchmark(low: float, high: float, verdict: str) -> None:
+    assert judged("benchmark", compared(low, high), 5).verdict == verdict
+
+
+def test_a_benchmark_that_is_invalid_cannot_tell() -> None:
+    invalid = {
+        "case": "items",
+        "host": "a",
+        "ratio": None,
+        "low": None,
+        "high": None,
+        "reasons": ["no answers"],
+    }
+    told = judged("benchmark", {"comparisons": [invalid]}, 5)
+    assert told == Gate("benchmark", "inconclusive", "items on a: invalid, no answers")
+    assert judged("benchmark", {"failed": True, "msg": "no wrk"}).reason == "no wrk"
 
 
 # --- the end

@@ -16,10 +16,7 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_end impo
     result,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates import (
-    benchmark_gate,
-    command_gate,
-    findings_gate,
-    probe_gate,
+    judged,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_plan import (
     before,
@@ -71,30 +68,15 @@ def rollout_verdict(
     """Judge the wave with this number, from 0; ``events`` are for the journal."""
     hosts = [seen_of(each) for each in known]
     gates = [Gate(**each) for each in of_wave]
-    judged = judge(hosts, wave, gates, Limits(**limits))
-    return {**judged, "events": events_of(hosts, wave, judged, number)}
+    verdict = judge(hosts, wave, gates, Limits(**limits))
+    return {**verdict, "events": events_of(hosts, wave, verdict, number)}
 
 
-def rollout_probe_gate(result: Mapping[str, Any], name: str) -> Dict[str, Any]:
-    """Judge a result of loss_probe; see rollout_gates.probe_gate."""
-    return dict(vars(probe_gate(name, result)))
-
-
-def rollout_findings_gate(result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Judge a result of keepalive_info; see rollout_gates.findings_gate."""
-    return dict(vars(findings_gate(result)))
-
-
-def rollout_benchmark_gate(
-    result: Mapping[str, Any], margin_percent: float
+def rollout_gate(
+    result: Mapping[str, Any], gate: str, margin_percent: float = 0
 ) -> Dict[str, Any]:
-    """Judge a result of benchmark_report; see rollout_gates.benchmark_gate."""
-    return dict(vars(benchmark_gate(result, float(margin_percent))))
-
-
-def rollout_command_gate(result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Judge a command's result; see rollout_gates.command_gate."""
-    return dict(vars(command_gate(result)))
+    """Judge the result of a gate's module; see rollout_gates.judged."""
+    return dict(vars(judged(gate, result, float(margin_percent))))
 
 
 def rollout_promotion(known: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
@@ -118,11 +100,8 @@ class FilterModule:
     def filters(self) -> Dict[str, Callable[..., Any]]:
         return {
             "rollout_before": rollout_before,
-            "rollout_benchmark_gate": rollout_benchmark_gate,
-            "rollout_command_gate": rollout_command_gate,
-            "rollout_findings_gate": rollout_findings_gate,
+            "rollout_gate": rollout_gate,
             "rollout_line": rollout_line,
-            "rollout_probe_gate": rollout_probe_gate,
             "rollout_promotion": rollout_promotion,
             "rollout_result": rollout_result,
             "rollout_verdict": rollout_verdict,
