@@ -99,7 +99,7 @@ def test_one_that_has_not_ended() -> None:
 
 
 def test_a_journal_that_nobody_began() -> None:
-    with pytest.raises(KeepaliveError, match="no rollout has begun in shop.1"):
+    with pytest.raises(KeepaliveError, match="no rollout has begun"):
         build("shop.1", [])
 
 
@@ -128,4 +128,4 @@ def test_the_page_needs_nothing_else_and_escapes_what_hosts_say() -> None:
     assert "It was stopped: a: gate health." in text
     assert "3 of 200 requests lost &lt;b&gt;" in text
     assert "<script" not in text
-    assert "http" not in text.replace("http-equiv", "")
+    assert "src=" not in text
