@@ -80,6 +80,6 @@ def give_up(layout: Layout, holder: str, now_s: float) -> bool:
 
 
 def _alone(layout: Layout) -> "contextlib.AbstractContextManager[None]":
-    path = layout.claim.with_suffix(".lock")
+    path = layout.claim.with_name(layout.claim.name + ".lock")
     busy = "{0} is held; run again".format(path)
     return exclusive(path, busy, timeout_s=_LOCK_TIMEOUT_S)

@@ -177,12 +177,12 @@ def roll_back(host: Host, goal: Goal, *, dry_run: bool) -> Tuple[Change, Outcome
     with contextlib.nullcontext() if dry_run else host.switch.exclusive():
         now = running(host.layout)
         if now.deployment.key in (goal.unless, goal.deployment):
-            live = live_slot(host.layout) or ""
-            stays = Outcome(slot_from=live, slot_to=live)
-            return Change(now.deployment, now.deployment), stays
+            if not dry_run:
+                _end_idle_trial(host, now)
+            return stays(host, now)
         then = _way_back(host, now, goal)
         if dry_run:
-            outcome = host.switch.would(then.deployment.plan)
+            outcome = host.switch.would(then.deployment.plan, final=True)
         else:
             outcome = _leave(host, now, then)
             host.switch.end_trial()
@@ -191,88 +191,29 @@ def roll_back(host: Host, goal: Goal, *, dry_run: bool) -> Tuple[Change, Outcome
     return Change(now.deployment, then.deployment), outcome
 
 
-def begin_trial(host: Host, window_s: int, *, dry_run: bool) -> bool:
-    """Have the host come back to what it runs now, unless it is told to keep the next.
-
-    ``window_s`` is how long it waits (in seconds). Returns whether it can: before the
-    first deployment there is nothing to come back to. Raises KeepaliveError for a
-    window out of bounds, and if the host could not do it by itself.
-    """
-    trial.check_window(window_s)
-    with contextlib.nullcontext() if dry_run else host.switch.exclusive():
-        now = history.in_force(host.layout)
-        if now is None or dry_run:
-            return now is not None
-        if history.entry_by_key(host.layout, now.deployment.key) is None:
-            history.record(host.layout, now.deployment, now.verdict, now.reason)
-        host.switch.begin_trial(now.deployment.key, window_s)
-    return True
+def stays(host: Host, now: Entry) -> Tuple[Change, Outcome]:
+    """Return that what is live stays so."""
+    live = live_slot(host.layout) or ""
+    return Change(now.deployment, now.deployment), Outcome(False, live, live)
 
 
-def confirm(host: Host, *, dry_run: bool, only: str = "") -> Outcome:
-    """Record what is live as good, end its trial, and stop the slot it has replaced.
-
-    With ``only`` "unchanged" it does nothing while something else is live than when
-    the trial began. Raises KeepaliveError if nothing is live, or, with ``only``
-    "trial", if none is under way: then the host may have gone back already.
-    """
-    layout = host.layout
-    live = live_slot(layout) or ""
-    outcome = Outcome(slot_from=live, slot_to=live)
-    with contextlib.nullcontext() if dry_run else host.switch.exclusive():
-        now = trial.under_way(layout)
-        if only == "trial" and now is None:
-            raise KeepaliveError(
-                "no trial is under way on this host: nothing was deployed on trial, or "
-                "it was not confirmed in time, or the host was restarted, and so has "
-                "gone back by itself (journalctl -u {0}-revert)".format(layout.name)
-            )
-        if only == "unchanged" and now and _has_changed(layout, now):
-            return outcome
-        if history.confirm(layout, dry_run=dry_run):
-            outcome.did("confirm")
-        if now is None or dry_run:
-            return outcome
-        host.switch.keep()
+def _end_idle_trial(host: Host, now: Entry) -> None:
+    """End a trial of which nothing has become live."""
+    tried = trial.under_way(host.layout)
+    if tried and tried.back_to == now.deployment.key:
         host.switch.end_trial()
-        ended = host.switch.converge(running(layout).deployment.plan)
-    ended.actions = outcome.actions + ended.actions
-    ended.changed = ended.changed or outcome.changed
-    return ended
-
-
-def _has_changed(layout: Layout, since: trial.Trial) -> bool:
-    return running(layout).deployment.key != since.back_to
-
-
-def revert(host: Host, *, dry_run: bool) -> Tuple[Change, Outcome]:
-    """Go back to where the trial began, if one is under way.
-
-    What was tried is marked as bad. Raises KeepaliveError if it cannot go back.
-    """
-    with contextlib.nullcontext() if dry_run else host.switch.exclusive():
-        now, tried = running(host.layout), trial.under_way(host.layout)
-        live = live_slot(host.layout) or ""
-        done = Change(now.deployment, now.deployment), Outcome(False, live, live)
-        if tried is None:
-            return done
-        if now.deployment.key != tried.back_to:
-            done = roll_back(host, Goal(), dry_run=dry_run)
-        if not dry_run:
-            # A reboot has come back from it before.
-            history.condemn_unproven(host.layout, "not confirmed before a reboot")
-            host.switch.end_trial()
-        return done
 
 
 def _way_back(host: Host, now: Entry, goal: Goal) -> Entry:
     """Return what to go back to, which nginx would serve."""
     then = _begun(host.layout, now)
     if then is None or not _meets(goal, then):
-        known = history.entries(host.layout)
+        known, release = history.entries(host.layout), goal.release
         if goal.deployment:
             known = [each for each in known if each.deployment.key == goal.deployment]
-        then = history.choose(known, now.deployment.key, host.releases, goal.release)
+            # By its name, so that its verdict does not count.
+            release = known[0].release if known else ""
+        then = history.choose(known, now.deployment.key, host.releases, release)
     if then.deployment.site != now.deployment.site:
         host.site.check(then.deployment.site)
     return then
@@ -342,7 +283,7 @@ def _go_back(host: Host, now: Deployment, then: Deployment) -> Outcome:
     site_first = _app_keepalive_s(then) < _app_keepalive_s(now)
     if then.site != now.site and site_first:
         host.site.put(then.site)
-    outcome = host.switch.converge(then.plan, patience_s=patience_s)
+    outcome = host.switch.converge(then.plan, patience_s=patience_s, final=True)
     if then.site != now.site and not site_first:
         host.site.put(then.site)
     return outcome

@@ -30,10 +30,8 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
     Change,
     Goal,
     Host,
-    confirm,
     host_of,
     recycle,
-    revert,
     roll_back,
     running,
 )
@@ -51,6 +49,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     write_atomically,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
+from ansible_collections.keepalive.fastapi.plugins.module_utils.trial_verbs import (
+    confirm,
+    revert,
+)
 
 # EX_TEMPFAIL of sysexits.h: another switch is under way.
 BUSY_STATUS = 75
@@ -109,6 +111,7 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     back.add_argument("release", nargs="?", default="", metavar="RELEASE")
     kept = verbs.add_parser("confirm", help="keep what is live on trial")
     left = verbs.add_parser("revert", help="go back from what is on trial, if anything")
+    left.add_argument("--due", action="store_true", help="only if its time has passed")
     for verb in (anew, back, kept, left):
         verb.add_argument("--check", action="store_true", help="tell what would be")
     for verb in (status, anew, back, kept, left):
@@ -133,10 +136,15 @@ def _answer(layout: Layout, releases_dir: Path, given: argparse.Namespace) -> st
         now = running(layout).deployment
         return _done("confirmed", Change(now, now), outcome, given)
     if given.verb == "revert":
-        change, outcome = revert(host, dry_run=given.check)
+        done = revert(host, dry_run=given.check, only_due=given.due)
+        if done is None:
+            none = {"changed": False, "reason": "no trial is under way, or it goes on"}
+            return (
+                json.dumps(none) if given.json else "nothing to do: " + none["reason"]
+            )
     else:
-        change, outcome = roll_back(host, Goal(given.release), dry_run=given.check)
-    return _done("rolled back", change, outcome, given)
+        done = roll_back(host, Goal(given.release), dry_run=given.check)
+    return _done("rolled back", *done, given)
 
 
 def _recycle(host: Host, systemd: Systemd, given: argparse.Namespace) -> str:

@@ -15,7 +15,7 @@ import contextlib
 import grp
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional
 
@@ -41,6 +41,8 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import S
 
 PROBE_INTERVAL_S = 0.1
 PROBE_TIMEOUT_S = 2.0
+# How long a slot that has run all the time may take to answer.
+WARM_TIMEOUT_S = 10.0
 DRAIN_INTERVAL_S = 0.2
 # A connect() begun before the rename may still arrive after it, so one sample
 # of zero proves nothing.
@@ -103,15 +105,14 @@ class Switch:
         self._patience_s = patience_s
         self._held = False
 
-    def would(self, plan: Plan, *, anew: bool = False) -> Outcome:
+    def would(self, plan: Plan, *, anew: bool = False, final: bool = False) -> Outcome:
         """Tell what ``converge`` would do, changing nothing."""
         _refuse_foreign_name(self._layout)
         live = slots.live_slot(self._layout)
-        if live:
-            self._refuse_second_trial(live, plan, anew=anew)
+        on_trial = self._tries(live, plan, anew=anew, final=final)
         if live and not anew and self._can_stay(live, plan):
             outcome = Outcome(slot_from=live, slot_to=live)
-            for action in self._repairs(live, plan):
+            for action in self._repairs(live, plan, on_trial=on_trial):
                 outcome.did(action)
             return outcome
         outcome = Outcome(slot_from=live or "", slot_to=_target(live))
@@ -119,26 +120,37 @@ class Switch:
         return outcome
 
     def converge(
-        self, plan: Plan, *, anew: bool = False, patience_s: int = 0
+        self,
+        plan: Plan,
+        *,
+        anew: bool = False,
+        patience_s: int = 0,
+        final: bool = False,
     ) -> Outcome:
         """Make ``plan`` the live slot and the other one stopped.
 
         ``anew`` switches even if the live slot is what is asked for. ``patience_s``
         is how long the old slot may drain if the plan gives it less. While a trial is
-        under way, the old slot goes on to run, and a reboot comes back to it. Raises
-        KeepaliveError, with the live slot untouched, when another switch is under
-        way, and NotReadyError when the new slot does not become ready.
+        under way, the old slot goes on to run, and a reboot comes back to it, unless
+        this is ``final``. Raises KeepaliveError, with the live slot untouched, when
+        another switch is under way, and NotReadyError when the new slot does not
+        become ready.
         """
         _refuse_foreign_name(self._layout)
         _gid(plan.socket_group)
         with self.exclusive():
             live = slots.live_slot(self._layout)
-            if live:
-                self._refuse_second_trial(live, plan, anew=anew)
+            on_trial = self._tries(live, plan, anew=anew, final=final)
             if live and not anew and self._can_stay(live, plan):
                 history.note_stay(self._layout, plan)
-                return self._repair(live, plan)
-            return self._switch(live, plan, patience_s, anew=anew)
+                return self._repair(live, plan, on_trial=on_trial)
+            outcome = Outcome(slot_from=live or "", slot_to=_target(live))
+            if not anew and self._is_warm(outcome.slot_to, plan):
+                history.note_switch(self._layout, plan)
+            else:
+                self._start_other(live, plan, outcome)
+            self._flip(plan, patience_s, outcome, on_trial=on_trial)
+            return outcome
 
     def begin_trial(self, back_to: str, window_s: int) -> None:
         """Have the host go back to the deployment ``back_to`` in so many seconds."""
@@ -147,6 +159,16 @@ class Switch:
     def end_trial(self) -> None:
         """Have nothing go back by itself any more."""
         trial.end(self._layout, self._systemd)
+
+    def now_s(self) -> float:
+        """Return the monotonic time (in seconds)."""
+        return self._clock.now()
+
+    def is_up(self) -> bool:
+        """Tell whether the live slot's units run."""
+        live = slots.live_slot(self._layout)
+        units = self._layout.units(live) if live else ()
+        return bool(units) and all(self._systemd.is_active(unit) for unit in units)
 
     def keep(self) -> None:
         """Have a reboot come back to what is live."""
@@ -173,19 +195,21 @@ class Switch:
             self._systemd.reload_units()
         return outcome
 
-    def _switch(
-        self, live: Optional[str], plan: Plan, patience_s: int, *, anew: bool
-    ) -> Outcome:
-        target = _target(live)
-        outcome = Outcome(slot_from=live or "", slot_to=target)
-        warm = not anew and self._is_warm(target, plan)
-        if not warm:
-            self._vacate(live, target, plan, outcome)
-        on_trial = live is not None and self._is_on_trial(plan)
+    def _start_other(self, live: Optional[str], plan: Plan, outcome: Outcome) -> None:
+        """Write and start the slot that is not live, and wait until it is ready."""
+        target = outcome.slot_to
+        if live:
+            # An interrupted switch, or a trial, may have left the next boot to the
+            # slot that is about to be taken down.
+            units = self._layout.units(live)
+            off = [unit for unit in units if not self._systemd.is_enabled(unit)]
+            if off:
+                self._systemd.act("enable", off)
+            self._record(live, self._group() or plan.socket_group)
+        self._retire(target, plan.drain_timeout_s, outcome)
         cursor = self._systemd.journal_cursor()
         try:
-            if not warm:
-                self._start(target, plan)
+            self._start(target, plan)
             outcome.seconds_to_ready = self._wait_ready(target, plan, cursor)
             history.note_switch(self._layout, plan)
         except BaseException as error:
@@ -199,22 +223,21 @@ class Switch:
                     reason = str(error).partition("\n")[0]
                     history.note_failure(self._layout, plan, reason)
             raise
-        self._promote(target, plan, lasts=not on_trial)
-        outcome.did("switch")
-        if live and not on_trial:
-            flipped = self._clock.now()
-            self._retire(live, max(plan.drain_timeout_s, patience_s), outcome)
-            outcome.seconds_to_stopped = round(self._clock.now() - flipped, 3)
-        return outcome
 
-    def _vacate(
-        self, live: Optional[str], target: str, plan: Plan, outcome: Outcome
+    def _flip(
+        self, plan: Plan, patience_s: int, outcome: Outcome, *, on_trial: bool
     ) -> None:
-        """Take down what the other slot may still run, so that it can be written."""
-        if live:
-            # An interrupted switch may have left the next boot to it.
-            self._record(live, self._group() or plan.socket_group)
-        self._retire(target, plan.drain_timeout_s, outcome)
+        """Send new connections to the slot that is ready; stop the other one.
+
+        On trial, the other one is the way back, and runs on.
+        """
+        self._promote(outcome.slot_to, plan, lasts=not on_trial)
+        outcome.did("switch")
+        if outcome.slot_from and not on_trial:
+            flipped = self._clock.now()
+            drain_s = max(plan.drain_timeout_s, patience_s)
+            self._retire(outcome.slot_from, drain_s, outcome)
+            outcome.seconds_to_stopped = round(self._clock.now() - flipped, 3)
 
     def _is_warm(self, slot: str, plan: Plan) -> bool:
         """Tell whether a slot that is not live runs what is asked for, and answers."""
@@ -225,23 +248,27 @@ class Switch:
             return False
         if not layout.socket(slot).is_socket():
             return False
-        return not ask_socket(str(layout.socket(slot)), plan.probe, PROBE_TIMEOUT_S)
+        patience_s = min(plan.start_timeout_s, WARM_TIMEOUT_S)
+        return not ask_socket(str(layout.socket(slot)), plan.probe, patience_s)
 
-    def _is_on_trial(self, plan: Plan) -> bool:
-        """Tell whether a trial is under way that this is not the way back from."""
+    def _tries(
+        self, live: Optional[str], plan: Plan, *, anew: bool, final: bool
+    ) -> bool:
+        """Tell whether a switch to the plan is on trial.
+
+        The way back from a trial is not. Raises BusyError if something else is on
+        trial already, for the switch would cost the way back from that.
+        """
         now = trial.under_way(self._layout)
-        if now is None:
+        back = history.entry_by_key(self._layout, now.back_to) if now else None
+        if live is None or final or back is None:
             return False
-        back = history.entry_by_key(self._layout, now.back_to)
-        return back is None or back.deployment.plan.files != plan.files
-
-    def _refuse_second_trial(self, live: str, plan: Plan, *, anew: bool) -> None:
-        """Raise BusyError if a switch would cost the way back from a trial."""
+        if back.deployment.plan.files == plan.files:
+            return False
         files = slots.read_slot(self._layout, live)
-        if files is None or not self._is_on_trial(replace(plan, files=files)):
-            return
-        if not self._is_on_trial(plan) or (files == plan.files and not anew):
-            return
+        is_free = files is None or files == back.deployment.plan.files
+        if is_free or (files == plan.files and not anew):
+            return True
         raise BusyError(
             "release {0} is on trial on this host, and the other slot is the way back "
             "from it; confirm it (playbooks/confirm.yml) or go back "
@@ -262,14 +289,13 @@ class Switch:
         names = self._layout.socket_names(live)
         return stopped or any(name.is_socket() for name in names)
 
-    def _repairs(self, live: str, plan: Plan) -> Iterator[str]:
+    def _repairs(self, live: str, plan: Plan, *, on_trial: bool) -> Iterator[str]:
         """Yield what an interrupted switch, a crash or a hand left undone."""
         layout, systemd = self._layout, self._systemd
         if not all(systemd.is_active(unit) for unit in layout.units(live)):
             yield "start"
         elif not all(each.is_socket() for each in layout.socket_names(live)):
             yield "link"
-        on_trial = self._is_on_trial(plan)
         linked = slots.links_to(layout, live) and self._group() == plan.socket_group
         if not linked or not (on_trial or self._lasts(live, plan)):
             yield "promote"
@@ -287,9 +313,9 @@ class Switch:
         units = self._layout.units(live)
         return recorded and all(self._systemd.is_enabled(unit) for unit in units)
 
-    def _repair(self, live: str, plan: Plan) -> Outcome:
+    def _repair(self, live: str, plan: Plan, *, on_trial: bool) -> Outcome:
         outcome = Outcome(slot_from=live, slot_to=live)
-        repairs = list(self._repairs(live, plan))
+        repairs = list(self._repairs(live, plan, on_trial=on_trial))
         cursor = self._systemd.journal_cursor() if repairs else ""
         if "start" in repairs:
             self._start(live, plan)
@@ -298,7 +324,7 @@ class Switch:
             self._make_socket_dirs(plan.socket_group)
             slots.link_socket(self._layout, live)
         if "promote" in repairs:
-            self._promote(live, plan, lasts=not self._is_on_trial(plan))
+            self._promote(live, plan, lasts=not on_trial)
         for action in repairs:
             outcome.did(action)
         if "retire" in repairs:

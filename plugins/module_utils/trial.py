@@ -73,6 +73,11 @@ def under_way(layout: Layout) -> Optional[Trial]:
     return None
 
 
+def is_of_this_boot(layout: Layout) -> bool:
+    """Tell whether the trial was begun since the host has started."""
+    return layout.revert_timer.exists()
+
+
 def begin(
     layout: Layout, systemd: Systemd, back_to: str, window_s: int, now_s: float
 ) -> None:

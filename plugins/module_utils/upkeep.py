@@ -63,7 +63,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart={program} revert
+ExecStart={program} revert --due
 # Whatever is in the way, it is tried until the trial has ended.
 Restart=on-failure
 RestartSec=5

@@ -42,8 +42,8 @@ options:
     default: 300
   only:
     description:
-      - With V(trial), V(confirmed) fails if no trial is under way, for then the host
-        may have gone back meanwhile.
+      - With V(trial) or V(unchanged), V(confirmed) fails if no trial is under way, for
+        then the host may have gone back meanwhile.
       - With V(unchanged), it does nothing while something else is live than when the
         trial began.
     type: str
@@ -120,10 +120,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
     Host,
     all_differences,
-    begin_trial,
-    confirm,
     host_of,
-    revert,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,
@@ -135,6 +132,11 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch impo
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     Layout,
     live_slot,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.trial_verbs import (
+    begin_trial,
+    confirm,
+    revert,
 )
 
 _ARGUMENTS: t.Dict[str, t.Dict[str, t.Any]] = {
@@ -156,11 +158,11 @@ def act(
     """Do what is asked; return the outcome and the diff."""
     if params["state"] == "confirmed":
         return confirm(host, dry_run=dry_run, only=params["only"] or ""), []
-    if params["state"] == "reverted":
-        change, outcome = revert(host, dry_run=dry_run)
-        return outcome, list(all_differences(change))
     live = live_slot(host.layout) or ""
     outcome = Outcome(slot_from=live, slot_to=live)
+    if params["state"] == "reverted":
+        done = revert(host, dry_run=dry_run)
+        return (done[1], list(all_differences(done[0]))) if done else (outcome, [])
     if begin_trial(host, params["window_s"], dry_run=dry_run):
         outcome.did("begin")
     return outcome, []

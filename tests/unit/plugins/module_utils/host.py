@@ -215,6 +215,7 @@ class Host:
         """Empty /run, then let systemd-tmpfiles and the enabled units bring it back."""
         for folder in self.layout.socket_dirs:
             shutil.rmtree(folder)
+        self.layout.revert_timer.unlink(missing_ok=True)
         for name, unit in self.units.items():
             self.units[name] = Unit(enabled=unit.enabled)
         words = self.layout.tmpfiles.read_text().split()

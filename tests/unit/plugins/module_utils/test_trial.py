@@ -6,22 +6,39 @@
 from __future__ import annotations
 
 import os
-from typing import List
+from typing import List, Tuple
 
 import pytest
-from ansible_collections.keepalive.fastapi.plugins.module_utils import slots, trial
+from ansible_collections.keepalive.fastapi.plugins.module_utils import (
+    history,
+    slots,
+    trial,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     BusyError,
     KeepaliveError,
+    NotReadyError,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
+    Change,
     Goal,
-    begin_trial,
-    confirm,
     recycle,
-    revert,
     roll_back,
     running,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.operate import (
+    Host as Operated,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.slot_switch import (
+    Outcome,
+    Switch,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.trial_verbs import (
+    begin_trial,
+    confirm,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.trial_verbs import (
+    revert as revert_if_any,
 )
 from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.host import (
     GROUP,
@@ -34,6 +51,13 @@ from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.servi
 )
 
 BOTH_SLOTS = ["blue", "green"]
+
+
+def revert(host: Operated, *, dry_run: bool) -> Tuple[Change, Outcome]:
+    """Go back from the trial that is under way."""
+    done = revert_if_any(host, dry_run=dry_run)
+    assert done
+    return done
 
 
 def put_program(host: Host) -> None:
@@ -181,6 +205,8 @@ def test_what_changed_nothing_ends_with_the_run(service: Service) -> None:
     outcome = confirm(service.operated, dry_run=False, only="unchanged")
     assert not outcome.changed
     assert ended(service)
+    with pytest.raises(KeepaliveError, match="no trial is under way"):
+        confirm(service.operated, dry_run=False, only="unchanged")
 
 
 def test_what_changed_is_not_confirmed_by_the_run(tried: Service) -> None:
@@ -217,16 +243,72 @@ def test_a_rollback_ends_it_as_well(tried: Service) -> None:
     assert ended(tried)
 
 
-def test_another_release_by_name_is_refused(service: Service) -> None:
+@pytest.fixture
+def tried_third(service: Service) -> Service:
+    """Return a service with ``two`` on trial; ``one`` before, ``three`` before that."""
     service.deploy("three")
     service.deploy("one")
     put_program(service.host)
     begin_trial(service.operated, 60, dry_run=False)
     service.switch_to("two")
-    with pytest.raises(BusyError, match="on trial"):
-        roll_back(service.operated, Goal("three"), dry_run=False)
+    return service
+
+
+def test_a_rollback_further_than_the_trial_lasts(tried_third: Service) -> None:
+    _change, outcome = roll_back(tried_third.operated, Goal("three"), dry_run=True)
+    assert outcome.actions == ["switch"]
+    roll_back(tried_third.operated, Goal("three"), dry_run=False)
+    live = slots.live_slot(tried_third.host.layout) or ""
+    assert live_release(tried_third) == "three"
+    assert running_slots(tried_third) == [live]
+    assert boots_to(tried_third, live)
+    assert ended(tried_third)
+
+
+def test_a_rollback_further_that_fails_leaves_the_trial(tried_third: Service) -> None:
+    folder = tried_third.host.layout.history_dir
+    for path in folder.glob("0*.json"):
+        path.write_text(path.read_text().replace('"three\\n"', '"hang\\n"'))
+    tried_third.releases.append("hang")
+    with pytest.raises(NotReadyError):
+        roll_back(tried_third.operated, Goal("hang"), dry_run=False)
+    assert live_release(tried_third) == "two"
+    assert timer_runs(tried_third)
+    revert(tried_third.operated, dry_run=False)
+    assert live_release(tried_third) == "one"
+    assert boots_to(tried_third, slots.live_slot(tried_third.host.layout) or "")
+
+
+def test_a_rollback_from_a_trial_of_nothing_lasts(service: Service) -> None:
+    service.deploy("two")
+    put_program(service.host)
+    begin_trial(service.operated, 60, dry_run=False)
+    roll_back(service.operated, Goal(), dry_run=False)
+    live = slots.live_slot(service.host.layout) or ""
+    assert live_release(service) == "one"
+    assert running_slots(service) == [live]
+    assert boots_to(service, live)
+    assert ended(service)
+
+
+def test_a_rollback_that_has_nowhere_to_go_ends_an_idle_trial(service: Service) -> None:
+    put_program(service.host)
+    begin_trial(service.operated, 60, dry_run=False)
+    goal = Goal(deployment=running(service.host.layout).deployment.key)
+    _change, outcome = roll_back(service.operated, goal, dry_run=False)
+    assert not outcome.changed
+    assert ended(service)
+
+
+def test_a_rollback_to_a_deployment_that_nobody_has_proven(service: Service) -> None:
+    service.switch_to("two")
+    goal = Goal(deployment=running(service.host.layout).deployment.key)
+    put_program(service.host)
+    begin_trial(service.operated, 60, dry_run=False)
+    service.switch_to("three")
+    confirm(service.operated, dry_run=False)
+    roll_back(service.operated, goal, dry_run=False)
     assert live_release(service) == "two"
-    assert timer_runs(service)
 
 
 def test_reverted_in_check_mode(tried: Service) -> None:
@@ -234,6 +316,70 @@ def test_reverted_in_check_mode(tried: Service) -> None:
     _change, outcome = revert(tried.operated, dry_run=True)
     assert outcome.actions == ["switch", "site"]
     assert tried.host.tree() == before
+
+
+def test_a_slot_that_was_restarted_long_ago_is_warm(tried: Service) -> None:
+    tried.host.unit("shop@blue.service").restarts = 1
+    revert(tried.operated, dry_run=False)
+    assert live_release(tried) == "one"
+    assert not any(call[0] in ("start", "kill") for call in tried.host.calls)
+
+
+def test_a_way_back_that_cannot_start_leaves_what_serves(tried: Service) -> None:
+    files = tried.host.layout.files("blue")["release"][0]
+    files.write_text("hang\\n")
+    folder = tried.host.layout.history_dir
+    for path in folder.glob("0*.json"):
+        path.write_text(path.read_text().replace('"one\\n"', '"hang\\n"'))
+    tried.releases.append("hang")
+    known = trial.under_way(tried.host.layout)
+    assert known
+    back = history.entries(tried.host.layout)[-1].deployment.key
+    text = tried.host.layout.trial.read_text().replace(known.back_to, back)
+    tried.host.layout.trial.write_text(text)
+    with pytest.raises(NotReadyError):
+        revert(tried.operated, dry_run=False)
+    assert live_release(tried) == "two"
+    assert boots_to(tried, "green")
+
+
+def test_it_does_not_go_back_before_its_time(tried: Service) -> None:
+    tried.host.now += 59
+    assert revert_if_any(tried.operated, dry_run=False, only_due=True) is None
+    tried.host.now += 1
+    assert revert_if_any(tried.operated, dry_run=False, only_due=True)
+    assert live_release(tried) == "one"
+
+
+def test_one_that_was_killed_while_it_drained_is_finished(tried: Service) -> None:
+    tried.host.power_loss_at = {"stop shop@green.socket"}
+    with pytest.raises(PowerLossError):
+        revert(tried.operated, dry_run=False)
+    tried.host.power_loss_at = set()
+    revert_if_any(tried.operated, dry_run=False)
+    assert running_slots(tried) == ["blue"]
+    assert ended(tried)
+
+
+def test_what_does_not_run_is_not_confirmed(tried: Service) -> None:
+    tried.host.unit("shop@green.service").active = "failed"
+    with pytest.raises(KeepaliveError, match="does not run"):
+        confirm(tried.operated, dry_run=False, only="trial")
+    assert timer_runs(tried)
+
+
+def test_after_a_reboot_it_is_too_late(tried: Service) -> None:
+    tried.host.reboot()
+    with pytest.raises(KeepaliveError, match="gone back by itself"):
+        confirm(tried.operated, dry_run=False, only="trial")
+
+
+def test_a_trial_of_before_a_reboot_ends_before_another(tried: Service) -> None:
+    tried.host.reboot()
+    assert begin_trial(tried.operated, 60, dry_run=False)
+    assert tried.host.layout.site.read_text() == "site"
+    assert "two bad" in tried.verdicts
+    assert timer_runs(tried)
 
 
 def test_a_slot_that_has_died_is_started_again(tried: Service) -> None:
@@ -294,7 +440,7 @@ def test_a_confirmation_that_is_interrupted(tried: Service, event: str) -> None:
     tried.host.power_loss_at = set()
     over = trial.under_way(tried.host.layout) is None
     # The timer, if it still runs, finds a trial or does nothing.
-    revert(tried.operated, dry_run=False)
+    revert_if_any(tried.operated, dry_run=False)
     assert live_release(tried) == ("two" if over else "one")
     tried.switch.converge(running(tried.host.layout).deployment.plan)
     assert running_slots(tried) == [slots.live_slot(tried.host.layout)]
@@ -335,9 +481,8 @@ def test_a_window_out_of_bounds_is_refused(service: Service, window_s: int) -> N
         begin_trial(service.operated, window_s, dry_run=False)
 
 
-def test_without_a_trial_there_is_nothing_to_revert(service: Service) -> None:
-    _change, outcome = revert(service.operated, dry_run=False)
-    assert not outcome.changed
+def test_without_a_trial_there_is_nothing_to_revert(host: Host, switch: Switch) -> None:
+    assert revert_if_any(Service(host, switch).operated, dry_run=False) is None
 
 
 def test_a_record_that_cannot_be_read_is_none(tried: Service) -> None:

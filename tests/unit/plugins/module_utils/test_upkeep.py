@@ -108,7 +108,7 @@ def test_a_boot_goes_back_from_a_trial_only(layout: Layout, timers: Timers) -> N
     put(layout, timers, Recycling())
     text = there(layout)["shop-revert.service"]
     assert "ConditionPathExists={0}\n".format(layout.trial) in text
-    assert "ExecStart={0} revert\n".format(layout.program) in text
+    assert "ExecStart={0} revert --due\n".format(layout.program) in text
 
 
 def test_timers_are_put_in_place_and_run(layout: Layout, timers: Timers) -> None:
