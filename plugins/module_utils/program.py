@@ -138,10 +138,8 @@ def _answer(layout: Layout, releases_dir: Path, given: argparse.Namespace) -> st
     if given.verb == "revert":
         done = revert(host, dry_run=given.check, only_due=given.due)
         if done is None:
-            none = {"changed": False, "reason": "no trial is under way, or it goes on"}
-            return (
-                json.dumps(none) if given.json else "nothing to do: " + none["reason"]
-            )
+            reason = "no trial is under way, or it goes on"
+            return _nothing("nothing to do", reason, given)
     else:
         done = roll_back(host, Goal(given.release), dry_run=given.check)
     return _done("rolled back", *done, given)
@@ -164,8 +162,13 @@ def _recycle(host: Host, systemd: Systemd, given: argparse.Namespace) -> str:
                     note_attempt(host.layout, time.monotonic())
                 change, outcome = recycle(host, dry_run=given.check)
                 return _done("recycled", change, outcome, given)
-    told = {"changed": False, "reason": reason}
-    return json.dumps(told) if given.json else "not recycled: " + reason
+    return _nothing("not recycled", reason, given)
+
+
+def _nothing(what: str, reason: str, given: argparse.Namespace) -> str:
+    if given.json:
+        return json.dumps({"changed": False, "reason": reason})
+    return "{0}: {1}".format(what, reason)
 
 
 def recycle_facts(layout: Layout, systemd: Systemd) -> Dict[str, float]:

@@ -126,6 +126,7 @@ class Switch:
         anew: bool = False,
         patience_s: int = 0,
         final: bool = False,
+        on_trial: bool = False,
     ) -> Outcome:
         """Make ``plan`` the live slot and the other one stopped.
 
@@ -133,12 +134,17 @@ class Switch:
         is how long the old slot may drain if the plan gives it less. While a trial is
         under way, the old slot goes on to run, and a reboot comes back to it, unless
         this is ``final``. Raises KeepaliveError, with the live slot untouched, when
-        another switch is under way, and NotReadyError when the new slot does not
-        become ready.
+        another switch is under way, or this was to be ``on_trial`` and none is, and
+        NotReadyError when the new slot does not become ready.
         """
         _refuse_foreign_name(self._layout)
         _gid(plan.socket_group)
         with self.exclusive():
+            if on_trial and trial.under_way(self._layout) is None:
+                raise KeepaliveError(
+                    "the trial that was begun has ended before the switch, which takes "
+                    "too long for it; raise fastapi_service_confirm_window_s"
+                )
             live = slots.live_slot(self._layout)
             on_trial = self._tries(live, plan, anew=anew, final=final)
             if live and not anew and self._can_stay(live, plan):

@@ -73,6 +73,12 @@ options:
     type: str
     choices: [http, https]
     default: http
+  on_trial:
+    description:
+      - Fails unless a trial is under way, which has been begun for this switch; without
+        one it would stay, though nobody has confirmed it.
+    type: bool
+    default: false
   start_timeout_s:
     description: How long a slot may take to become ready (in seconds).
     type: int
@@ -206,6 +212,7 @@ _ARGUMENTS: t.Dict[str, t.Dict[str, t.Any]] = {
     "probe_status": {"type": "int", "default": 200},
     "probe_host": {"type": "str", "default": "localhost"},
     "probe_scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
+    "on_trial": {"type": "bool", "default": False},
     "start_timeout_s": {"type": "int", "default": 30},
     "drain_timeout_s": {"type": "int", "default": 60},
 }
@@ -247,7 +254,7 @@ def run(module: AnsibleModule, layout: Layout) -> t.Tuple[Outcome, t.List[t.Any]
     plan = plan_of(module.params)
     if module.check_mode:
         return switch.would(plan), list(differences(before, plan.files))
-    outcome = switch.converge(plan)
+    outcome = switch.converge(plan, on_trial=module.params["on_trial"])
     history.end_rollback(layout)
     return outcome, list(differences(before, plan.files))
 

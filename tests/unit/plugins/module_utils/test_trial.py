@@ -447,6 +447,13 @@ def test_a_confirmation_that_is_interrupted(tried: Service, event: str) -> None:
     assert boots_to(tried, slots.live_slot(tried.host.layout) or "")
 
 
+def test_a_switch_that_was_to_be_tried_is_not_made_for_good(tried: Service) -> None:
+    revert(tried.operated, dry_run=False)
+    with pytest.raises(KeepaliveError, match="ended before the switch"):
+        tried.switch.converge(plan("two"), on_trial=True)
+    assert live_release(tried) == "one"
+
+
 # --- at its begin
 
 
