@@ -29,6 +29,7 @@ ARGUMENTS: Dict[str, Dict[str, Any]] = {
         "choices": ["open", "noted", "ended"],
         "default": "noted",
     },
+    "resume": {"type": "bool", "default": False},
     "events": {"type": "list", "elements": "dict", "default": []},
 }
 
@@ -47,7 +48,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         _validated, params = self.validate_argument_spec(ARGUMENTS)
         folder = Path(self._loader.path_dwim(params["dest"]))
         try:
-            journal = self._journal(folder, params["service"], params["state"])
+            journal = self._journal(folder, params)
             if journal and not self._task.check_mode:
                 for each in params["events"]:
                     journal.note(**each)
@@ -55,15 +56,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     journal.note("end")
         except (KeepaliveError, OSError, TypeError) as error:
             raise AnsibleActionFail(str(error)) from error
-        before = journal.before() if journal else {}
-        path, name = (str(journal.path), journal.id) if journal else ("", "")
-        result.update(changed=False, id=name, path=path, before=before)
-        result["holder"] = "{0}@{1}".format(name, socket.gethostname())
+        result.update(
+            changed=False,
+            id=journal.id if journal else "",
+            holder=journal.holder if journal else "",
+            path=str(journal.path) if journal else "",
+            before=journal.before() if journal else {},
+        )
         return result
 
-    def _journal(self, folder: Path, service: str, state: str) -> Optional[Journal]:
-        if state == "open" and not self._task.check_mode:
-            return open_journal(folder, service, this_process(), is_running)
+    def _journal(self, folder: Path, params: Dict[str, Any]) -> Optional[Journal]:
+        service, resume = params["service"], params["resume"]
+        if params["state"] == "open" and not self._task.check_mode:
+            return open_journal(
+                folder, service, this_process(), is_running, resume=resume
+            )
         return unfinished(folder, service)
 
 

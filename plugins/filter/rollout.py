@@ -21,6 +21,7 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates im
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_plan import (
     before,
     line,
+    look,
     waves,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict import (
@@ -47,8 +48,15 @@ def rollout_waves(
 
 
 def rollout_line(planned: List[List[str]]) -> List[Dict[str, Any]]:
-    """Return the hosts in order; see rollout_plan.line."""
+    """Return hosts and referees in order; see rollout_plan.line."""
     return line(planned)
+
+
+def rollout_look(
+    known: List[Mapping[str, Any]], alive: List[str], holder: str
+) -> Dict[str, List[str]]:
+    """Return which hosts are ready, and which are not; see rollout_plan.look."""
+    return look(known, alive, holder)
 
 
 def rollout_before(
@@ -86,12 +94,12 @@ def rollout_promotion(known: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]
 
 def rollout_result(
     known: Sequence[Mapping[str, Any]],
-    service: str,
-    plan: Sequence[Sequence[str]],
-    stopped: Mapping[str, Any],
+    rollout: Mapping[str, Any],
+    passed: int,
+    why: Sequence[str],
 ) -> Dict[str, Any]:
     """Return what became of it; see rollout_end.result."""
-    return result(known, service, plan, stopped)
+    return result(known, rollout, int(passed), why)
 
 
 class FilterModule:
@@ -102,6 +110,7 @@ class FilterModule:
             "rollout_before": rollout_before,
             "rollout_gate": rollout_gate,
             "rollout_line": rollout_line,
+            "rollout_look": rollout_look,
             "rollout_promotion": rollout_promotion,
             "rollout_result": rollout_result,
             "rollout_verdict": rollout_verdict,

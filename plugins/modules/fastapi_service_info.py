@@ -119,6 +119,11 @@ releases:
   type: list
   elements: str
   sample: [1f0c9a7d5be64e01]
+claim_holder:
+  description: The rollout that has claimed the service; empty if none has.
+  returned: success
+  type: str
+  sample: ""
 releases_free_mb:
   description:
     - Room where the releases are (in MB, of 1,000,000 bytes), as root may use it.
@@ -195,10 +200,12 @@ nginx_version:
 import grp
 import os
 import pwd
+import time
 import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.keepalive.fastapi.plugins.module_utils.claim import current
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
@@ -250,6 +257,11 @@ def foreign(layout: Layout, user: str, *, user_exists: bool) -> t.List[str]:
     return found
 
 
+def claim_holder(layout: Layout) -> str:
+    claim = current(layout, time.monotonic())
+    return claim.holder if claim else ""
+
+
 def free_mb(path: Path) -> int:
     """Return the room where a folder is, or will be (MB)."""
     while not path.exists():
@@ -278,6 +290,7 @@ def main() -> None:
             cores=len(os.sched_getaffinity(0)),
             somaxconn=somaxconn(),
             nginx_version=installed_version(find_nginx("nginx"), run) or "",
+            claim_holder=claim_holder(layout),
             releases_free_mb=free_mb(releases_dir),
             foreign=foreign(layout, user, user_exists=users["user_exists"]),
             **service_facts(layout, Systemd(run), releases_dir),

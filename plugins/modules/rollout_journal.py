@@ -26,12 +26,16 @@ options:
     required: true
   state:
     description:
-      - V(open) goes on with the service's unfinished journal or begins one, and fails
-        while another process on this controller has it; V(noted) adds O(events);
-        V(ended) adds them and ends it.
+      - V(open) begins a journal, or with O(resume) goes on with the service's
+        unfinished one, and fails while another process on this controller has it;
+        V(noted) adds O(events) to the unfinished one; V(ended) adds them and ends it.
     type: str
     choices: [open, noted, ended]
     default: noted
+  resume:
+    description: Whether V(open) goes on with an unfinished journal, or gives it up.
+    type: bool
+    default: false
   events:
     description: What to add; each has C(event), and whatever else belongs to it.
     type: list

@@ -58,6 +58,14 @@ class Journal:
     def has_ended(self) -> bool:
         return any(each["event"] == END for each in _events(self.path))
 
+    @property
+    def holder(self) -> str:
+        """Return by what name the rollout claims its hosts."""
+        begun = next(
+            (each for each in _events(self.path) if each["event"] == BEGIN), {}
+        )
+        return "{0}@{1}".format(self.id, begun.get("controller", ""))
+
     def before(self) -> Dict[str, str]:
         """Return the deployment that each host had when the rollout first met it."""
         found: Dict[str, str] = {}
@@ -97,24 +105,34 @@ def open_journal(
     service: str,
     controller: Mapping[str, Any],
     is_running: Callable[[Mapping[str, Any]], bool],
+    *,
+    resume: bool,
 ) -> Journal:
     """Go on with the service's unfinished rollout, or begin another.
 
-    ``controller`` names the process that does, and is recorded; ``is_running`` tells
-    whether one that is recorded still is. Raises BusyError if it is.
+    Without ``resume`` the unfinished one is given up. ``controller`` names the process
+    that begins, and is recorded; ``is_running`` tells whether one that is recorded
+    still is. Raises BusyError if it is.
     """
     with exclusive(folder / ".lock", "another rollout is just beginning; run again"):
-        journal = unfinished(folder, service) or _new(folder, service)
-        begun = [each for each in journal.events() if each["event"] == BEGIN]
-        if begun and is_running(begun[-1]):
-            raise BusyError(
-                "rollout {0} is under way on this controller (process {1}); wait for "
-                "it to end".format(journal.id, begun[-1].get("pid"))
-            )
+        journal = unfinished(folder, service)
+        if journal:
+            _refuse_running(journal, is_running)
+            if not resume:
+                journal.note(END, given_up=True)
+        if not journal or not resume:
+            stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")
+            journal = Journal(folder / "{0}.{1}.jsonl".format(service, stamp))
         journal.note(BEGIN, service=service, **controller)
     return journal
 
 
-def _new(folder: Path, service: str) -> Journal:
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")
-    return Journal(folder / "{0}.{1}.jsonl".format(service, stamp))
+def _refuse_running(
+    journal: Journal, is_running: Callable[[Mapping[str, Any]], bool]
+) -> None:
+    begun = [each for each in journal.events() if each["event"] == BEGIN]
+    if begun and is_running(begun[-1]):
+        raise BusyError(
+            "rollout {0} is under way on this controller (process {1}); wait for it to "
+            "end".format(journal.id, begun[-1].get("pid"))
+        )

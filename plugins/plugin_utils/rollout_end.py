@@ -5,44 +5,52 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict import (
     DEPLOYED,
-    UNREACHABLE,
     seen_of,
 )
 
 
 def promotion(known: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
-    """Return which hosts of a wave are ``promoted``, and which are ``lost``.
+    """Return which hosts of a wave are ``promoted``, ``lost`` or ``gone``.
 
-    A host is lost that was on trial and could not be confirmed: it goes back by itself.
+    A host that could not be confirmed is lost, for it goes back by itself; one that
+    could not be asked is gone, and may.
     """
-    promoted, lost = [], []
+    found: Dict[str, List[str]] = {"promoted": [], "lost": [], "gone": []}
     for facts in known:
-        name = facts["inventory_hostname"]
-        tried = (facts.get("__fastapi_service_confirmed") or {}).get("on_trial")
-        if not tried or seen_of(facts).state != DEPLOYED:
+        seen = seen_of(facts)
+        confirmed = facts.get("__fastapi_service_confirmed") or {}
+        if seen.state != DEPLOYED or not confirmed.get("on_trial"):
             continue
         told = facts.get("__fastapi_rollout_promoted") or {"failed": True}
-        went_wrong = told.get("failed") or told.get("unreachable")
-        (lost if went_wrong else promoted).append(name)
-    return {"promoted": promoted, "lost": lost}
+        if told.get("unreachable"):
+            found["gone"].append(seen.name)
+        elif told.get("failed") or told.get("release") != seen.release:
+            found["lost"].append(seen.name)
+        else:
+            found["promoted"].append(seen.name)
+    return found
 
 
-def after(facts: Mapping[str, Any], stopped: Optional[Mapping[str, Any]]) -> str:
+def after(facts: Mapping[str, Any], *, stopped: bool) -> str:
     """Tell what a host runs now, in a few words."""
     host, seen = facts.get("__fastapi_service_host") or {}, seen_of(facts)
     before = host.get("live_release") or "nothing"
     if not stopped:
+        if seen.state != DEPLOYED:
+            return "{0}: {1}; it ran {2}".format(
+                seen.state.upper(),
+                seen.reason.partition("\n")[0] or "no answer",
+                before,
+            )
         return "{0}{1}".format(seen.release, "" if seen.changed else ", as before")
     back = facts.get("__fastapi_rollout_returned") or {"unreachable": True}
     if back.get("unreachable"):
-        if seen.state == UNREACHABLE:
-            said = "unreachable; if it was on trial, it goes back to {0} by itself"
-            return said.format(before)
-        return "unreachable; it ran {0} at last".format(seen.release or before)
+        said = "unreachable; if it was on trial, it goes back to {0} by itself"
+        return said.format(before)
     if back.get("failed"):
         return "COULD NOT GO BACK: {0}".format(str(back.get("msg")).partition("\n")[0])
     if back.get("skipped"):
@@ -53,27 +61,45 @@ def after(facts: Mapping[str, Any], stopped: Optional[Mapping[str, Any]]) -> str
 
 def result(
     known: Sequence[Mapping[str, Any]],
-    service: str,
-    plan: Sequence[Sequence[str]],
-    stopped: Optional[Mapping[str, Any]],
+    rollout: Mapping[str, Any],
+    passed: int,
+    why: Sequence[str],
 ) -> Dict[str, Any]:
     """Return ``after``, what each host runs now, and ``lines``, one screen of all.
 
-    The screen says what happened, where, why, and what each host runs.
+    ``rollout`` has ``service``, ``plan``, ``before`` and who was left out as ``unfit``
+    or ``unreachable``; ``passed`` is the number of waves that have. The screen says
+    what happened, where, why, and what each host runs.
     """
-    told = {each["inventory_hostname"]: after(each, stopped) for each in known}
+    service, plan = rollout["service"], rollout["plan"]
+    stopped = passed < len(plan)
+    told = {each["inventory_hostname"]: after(each, stopped=stopped) for each in known}
+    lines = ["The rollout of {0} reached all waves.".format(service)]
     if stopped:
         lines = [
             "The rollout of {0} STOPPED in wave {1} of {2}.".format(
-                service, int(stopped["wave"]) + 1, len(plan)
+                service, passed + 1, len(plan)
             ),
-            *("Why: {0}".format(each) for each in stopped["why"]),
+            *("Why: {0}".format(each) for each in why or [_UNJUDGED]),
         ]
-    else:
-        lines = ["The rollout of {0} reached all hosts.".format(service)]
     lines += [
         "wave {0}, {1}: {2}".format(number + 1, name, told[name])
         for number, wave in enumerate(plan)
         for name in wave
     ]
-    return {"after": told, "lines": lines}
+    lines += list(_left_out(rollout, told))
+    return {"after": told, "lines": lines, "stopped": stopped}
+
+
+_UNJUDGED = "the wave could not be judged; the task above that failed tells why"
+
+
+def _left_out(rollout: Mapping[str, Any], told: Mapping[str, str]) -> Iterator[str]:
+    for kind in ("unfit", "unreachable"):
+        for name in rollout[kind]:
+            yield "{0}: left out, for it was {1}".format(name, kind)
+    for name in rollout["before"]:
+        if name not in told and name not in rollout["unfit"] + rollout["unreachable"]:
+            yield "{0}: was in the run that was interrupted, and is not in this".format(
+                name
+            )

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Mapping
 
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict import (
     FAIL,
+    GONE,
     INCONCLUSIVE,
     PASS,
     Gate,
@@ -20,6 +21,8 @@ def judged(gate: str, result: Mapping[str, Any], margin_percent: float = 0) -> G
 
     ``margin_percent`` is the benchmark's. Raises KeyError for an unknown gate.
     """
+    if result.get("unreachable"):
+        return Gate(gate, GONE, _why(result, "unreachable"))
     if gate == "benchmark":
         return benchmark_gate(result, margin_percent)
     others: Dict[str, Callable[[str, Mapping[str, Any]], Gate]] = {
@@ -93,7 +96,7 @@ def _compared(each: Mapping[str, Any]) -> str:
 
 
 def _has_failed(result: Mapping[str, Any]) -> bool:
-    return bool(result.get("failed") or result.get("unreachable"))
+    return bool(result.get("failed"))
 
 
 def _why(result: Mapping[str, Any], otherwise: str) -> str:

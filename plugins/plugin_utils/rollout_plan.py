@@ -132,7 +132,7 @@ def _take(
 
 
 def line(planned: Sequence[Sequence[str]]) -> List[Dict[str, Any]]:
-    """Return the hosts as a play shall meet them.
+    """Return the hosts as a play shall meet them, each wave's referee at its end.
 
     ``name``, ``wave`` (from 0) and the inventory ``groups`` that each belongs to.
     """
@@ -143,8 +143,42 @@ def line(planned: Sequence[Sequence[str]]) -> List[Dict[str, Any]]:
             "groups": [ALL, "{0}_{1:05d}".format(WAVE, number)],
         }
         for number, wave in enumerate(planned)
-        for name in wave
+        for name in [*wave, referee(number)]
     ]
+
+
+def referee(number: int) -> str:
+    """Return the name of the host of the controller's own that judges a wave."""
+    return "wave {0}".format(number + 1)
+
+
+def look(
+    known: Sequence[Mapping[str, Any]], alive: Sequence[str], holder: str
+) -> Dict[str, List[str]]:
+    """Return which hosts are ``ready``, ``unfit``, ``unreachable`` and ``claimed``.
+
+    ``known`` are the variables of all hosts, ``alive`` those still in the play.
+    Claimed are those that the rollout which is called ``holder`` has claimed.
+    """
+    found: Dict[str, List[str]] = {
+        "ready": [],
+        "unfit": [],
+        "unreachable": [],
+        "claimed": [],
+    }
+    for facts in known:
+        name = facts["inventory_hostname"]
+        reached = facts.get("__fastapi_rollout_reached") or {}
+        host = facts.get("__fastapi_service_host") or {}
+        if reached.get("unreachable") or name not in alive:
+            found["unreachable"].append(name)
+        elif facts.get("__fastapi_rollout_unfit"):
+            found["unfit"].append(name)
+        else:
+            found["ready"].append(name)
+        if holder and host.get("claim_holder") == holder:
+            found["claimed"].append(name)
+    return found
 
 
 def before(

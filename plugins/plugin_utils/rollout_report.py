@@ -33,7 +33,7 @@ def build(rollout: str, events: Sequence[Event]) -> Dict[str, Any]:
         raise KeepaliveError("journal: no rollout has begun in {0}".format(rollout))
     plan = _last(events, "plan") or {"waves": []}
     ended = _last(events, "result") or {}
-    stopped = ended.get("stopped") or None
+    stopped = bool(ended.get("stopped"))
     outcome = "stopped" if stopped else "passed" if ended else "unfinished"
     return {
         "schema_version": SCHEMA_VERSION,
@@ -44,7 +44,7 @@ def build(rollout: str, events: Sequence[Event]) -> Dict[str, Any]:
         "ended_at": events[-1]["at"],
         "attempts": sum(each["event"] == "begin" for each in events),
         "outcome": outcome,
-        "why": list(stopped["why"]) if stopped else [],
+        "why": list(ended.get("why", [])),
         "waves": [
             _wave(number, hosts, events) for number, hosts in enumerate(plan["waves"])
         ],

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+# Of a gate that could not ask its host.
+GONE = "unreachable"
 DEPLOYED, FAILED, UNREACHABLE = "deployed", "failed", "unreachable"
 
 
@@ -37,22 +39,27 @@ class Seen:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a rollout bears: numbers of hosts, and whether it goes on in doubt."""
+    """What a rollout bears, and what it asks.
+
+    ``max_failed`` and ``max_unreachable`` hosts, of which ``unreachable`` were so
+    before it began; ``inconclusive`` is stop or continue; each host that changed must
+    have been asked by all ``gates``.
+    """
 
     max_failed: int
     max_unreachable: int
     inconclusive: str
+    gates: Sequence[str] = ()
+    unreachable: int = 0
 
 
 def seen_of(facts: Mapping[str, Any]) -> Seen:
     """Return what the role has noted of a host."""
     told = facts.get("__fastapi_rollout_outcome") or {}
-    gates = facts.get("__fastapi_rollout_told") or []
-    return Seen(
-        name=facts["inventory_hostname"],
-        gates=tuple(Gate(**each) for each in gates),
-        **told,
-    )
+    gates = [Gate(**each) for each in facts.get("__fastapi_rollout_told") or []]
+    if any(gate.verdict == GONE for gate in gates):
+        told = {**told, "state": UNREACHABLE}
+    return Seen(name=facts["inventory_hostname"], gates=tuple(gates), **told)
 
 
 def judge(
@@ -67,8 +74,8 @@ def judge(
     gates = [
         ("{0}: ".format(host.name), gate)
         for host in hosts
-        if host.name in wave
-        for gate in host.gates
+        if host.name in wave and host.state == DEPLOYED
+        for gate in [*host.gates, *_unasked(host, limits.gates)]
     ]
     gates += [("", gate) for gate in of_wave]
     reasons += [_said(who, gate) for who, gate in gates if gate.verdict == FAIL]
@@ -80,6 +87,13 @@ def judge(
     return {"verdict": PASS, "reasons": doubts}
 
 
+def _unasked(host: Seen, wanted: Sequence[str]) -> Iterator[Gate]:
+    """Yield a doubt for each gate that has said nothing of a host that changed."""
+    for name in wanted:
+        if host.changed and not any(gate.gate == name for gate in host.gates):
+            yield Gate(name, INCONCLUSIVE, "it said nothing")
+
+
 def _too_many(hosts: Sequence[Seen], limits: Limits) -> Iterator[str]:
     """Yield what more hosts suffered than is allowed."""
     failed = [each for each in hosts if each.state == FAILED]
@@ -88,7 +102,7 @@ def _too_many(hosts: Sequence[Seen], limits: Limits) -> Iterator[str]:
         for each in failed:
             reason = each.reason.partition("\n")[0]
             yield "{0} could not be deployed to: {1}".format(each.name, reason)
-    if len(unreachable) > max(limits.max_unreachable, 0):
+    if unreachable and limits.unreachable + len(unreachable) > limits.max_unreachable:
         yield "unreachable: {0}".format(", ".join(unreachable))
 
 

@@ -31,6 +31,7 @@ from conftest import (
 FLEET = list(HOSTS)
 WINDOW_S = 60
 SETTINGS: dict[str, Any] = {
+    "fastapi_rollout_hosts": "molecule",
     "fastapi_rollout_soak_s": 3,
     "fastapi_rollout_window_s": WINDOW_S,
     "fastapi_rollout_waves": ["1"],
@@ -52,7 +53,6 @@ def command_line(**variables: object) -> list[str]:
     return [
         str(Path(sys.executable).parent / "ansible-playbook"),
         *INVENTORIES,
-        "--limit=molecule",
         f"--extra-vars={json.dumps({**SETTINGS, **variables})}",
         "playbooks/rollout.yml",
     ]

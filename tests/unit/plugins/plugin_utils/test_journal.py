@@ -23,7 +23,9 @@ def nobody(_begun: Mapping[str, Any]) -> bool:
 
 
 def begun(folder: Path, service: str = "shop") -> Journal:
-    return open_journal(folder, service, {"pid": 1}, nobody)
+    return open_journal(
+        folder, service, {"controller": "ctl", "pid": 1}, nobody, resume=True
+    )
 
 
 def test_a_new_one_notes_who_began(tmp_path: Path) -> None:
@@ -51,6 +53,22 @@ def test_after_its_end_there_is_another(tmp_path: Path) -> None:
     assert second.before() == {}
 
 
+def test_one_that_is_given_up_is_not_gone_on_with(tmp_path: Path) -> None:
+    first = begun(tmp_path)
+    first.note("before", host="a", deployment="old")
+    second = open_journal(tmp_path, "shop", {"pid": 1}, nobody, resume=False)
+    assert first.has_ended
+    assert second.id != first.id
+    assert second.before() == {}
+
+
+def test_hosts_are_claimed_by_one_name_all_the_time(tmp_path: Path) -> None:
+    first = begun(tmp_path)
+    assert first.holder == first.id + "@ctl"
+    open_journal(tmp_path, "shop", {"controller": "x", "pid": 2}, nobody, resume=True)
+    assert first.holder == first.id + "@ctl"
+
+
 def test_services_are_apart(tmp_path: Path) -> None:
     assert begun(tmp_path, "shop").id != begun(tmp_path, "shop-b").id
     assert len(begun(tmp_path, "shop").events()) == 2
@@ -59,7 +77,9 @@ def test_services_are_apart(tmp_path: Path) -> None:
 def test_one_that_runs_is_left_alone(tmp_path: Path) -> None:
     begun(tmp_path)
     with pytest.raises(BusyError, match=r"under way on this controller \(process 1\)"):
-        open_journal(tmp_path, "shop", {"pid": 2}, lambda each: each["pid"] == 1)
+        open_journal(
+            tmp_path, "shop", {"pid": 2}, lambda each: each["pid"] == 1, resume=False
+        )
 
 
 def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_plan import (
+    look,
     waves,
 )
 from hypothesis import given
@@ -85,6 +86,24 @@ def test_what_is_not_understood(options: dict[str, Any], said: str) -> None:
     }
     with pytest.raises(KeepaliveError, match=said):
         waves(**{**known, **options})
+
+
+def test_what_a_look_at_the_fleet_has_seen() -> None:
+    mine, theirs = {"claim_holder": "mine"}, {"claim_holder": "theirs"}
+    known = [
+        {"inventory_hostname": "a", "__fastapi_service_host": mine},
+        {"inventory_hostname": "b", "__fastapi_service_host": theirs},
+        {"inventory_hostname": "c", "__fastapi_rollout_reached": {"unreachable": True}},
+        {"inventory_hostname": "d", "__fastapi_rollout_unfit": "no disk"},
+        {"inventory_hostname": "e"},
+    ]
+    assert look(known, ["a", "b", "c", "d"], "mine") == {
+        "ready": ["a", "b"],
+        "unfit": ["d"],
+        "unreachable": ["c", "e"],
+        "claimed": ["a"],
+    }
+    assert look(known, ["a"], "")["claimed"] == []
 
 
 @given(

@@ -61,7 +61,8 @@ STOPPED = [
     event(
         20,
         "result",
-        stopped={"wave": 0, "why": ["a: gate health"]},
+        stopped=True,
+        why=["a: gate health"],
         after={"a": "went back to one", "b": "still runs one", "c": "still runs one"},
     ),
     event(20, "end"),
@@ -87,7 +88,7 @@ def test_one_that_passed_after_an_interruption() -> None:
         [
             *BEGUN,
             *BEGUN,
-            event(30, "result", stopped={}, after={"a": "two"}),
+            event(30, "result", stopped=False, after={"a": "two"}),
             event(30, "end"),
         ],
     )

@@ -85,6 +85,28 @@ def test_in_doubt_it_is_the_users_choice(wish: str, verdict: str) -> None:
     assert found["reasons"] == ["a: gate command: exit status 2"]
 
 
+def test_those_before_it_began_count_as_unreachable_too() -> None:
+    hosts = [deployed("a"), Seen("b")]
+    limits = Limits(0, 1, "stop", unreachable=1)
+    assert judge(hosts, ["a", "b"], [], limits)["reasons"] == ["unreachable: b"]
+    assert judge(hosts[:1], ["a"], [], limits)["verdict"] == "pass"
+
+
+def test_a_gate_that_said_nothing_is_a_doubt() -> None:
+    asked = Limits(0, 0, "stop", gates=["health", "findings"])
+    found = judge([deployed("a", GOOD)], ["a"], [], asked)
+    assert found["reasons"] == ["a: gate findings: it said nothing"]
+    quiet = Seen("a", "deployed", "", "two", changed=False)
+    assert judge([quiet], ["a"], [], asked)["verdict"] == "pass"
+
+
+def test_a_host_that_a_gate_cannot_reach_is_unreachable() -> None:
+    gone = {"gate": "health", "verdict": "unreachable", "reason": "timed out"}
+    seen = seen_of(facts("a", rollout_outcome=TWO, rollout_told=[gone]))
+    assert judge([seen], ["a"], [], Limits(0, 1, "stop"))["verdict"] == "pass"
+    assert judge([seen], ["a"], [], STRICT)["reasons"] == ["unreachable: a"]
+
+
 def test_a_failure_outweighs_doubt() -> None:
     found = judge([deployed("a", DOUBT, BAD)], ["a"], [], Limits(0, 0, "continue"))
     assert found["verdict"] == "fail"
@@ -116,7 +138,7 @@ def test_events_are_of_the_wave_alone() -> None:
             "1 of 200 requests lost, the first: lane GET, way x",
         ),
         ({"failed": True, "msg": "no lanes\nx"}, "inconclusive", "no lanes"),
-        ({"unreachable": True, "msg": "timed out"}, "inconclusive", "timed out"),
+        ({"unreachable": True, "msg": "timed out"}, "unreachable", "timed out"),
         ({"requests": 0, "lost": 0}, "inconclusive", "it sent no request"),
     ],
 )
@@ -196,19 +218,24 @@ def facts(name: str, **known: Any) -> dict[str, Any]:
 
 ONE = {"release_to": "one"}
 TWO = {"state": "deployed", "release": "two", "changed": True}
-STOPPED = {"wave": 0, "why": ["a: gate health: 3 of 200 requests lost"]}
 
 
 def test_who_is_promoted_and_who_is_lost() -> None:
     tried = {"service_confirmed": {"on_trial": True}, "rollout_outcome": TWO}
     known = [
-        facts("a", **tried, rollout_promoted={"changed": True}),
+        facts("a", **tried, rollout_promoted={"changed": True, "release": "two"}),
         facts("b", **tried, rollout_promoted={"failed": True}),
         facts("c", **tried),
         facts("d", rollout_outcome={**TWO, "changed": False}),
+        facts("e", **tried, rollout_promoted={"changed": True, "release": "one"}),
         facts("f", rollout_outcome={"state": "failed"}, service_confirmed=None),
+        facts("g", **tried, rollout_promoted={"unreachable": True}),
     ]
-    assert promotion(known) == {"promoted": ["a"], "lost": ["b", "c"]}
+    assert promotion(known) == {
+        "promoted": ["a"],
+        "lost": ["b", "c", "e"],
+        "gone": ["g"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -236,26 +263,65 @@ def test_who_is_promoted_and_who_is_lost() -> None:
         ({}, "unreachable; if it was on trial, it goes back to one by itself"),
         (
             {"rollout_outcome": TWO, "rollout_returned": {"unreachable": True}},
-            "unreachable; it ran two at last",
+            "unreachable; if it was on trial, it goes back to one by itself",
         ),
     ],
 )
 def test_what_a_host_runs_after_a_stop(known: dict[str, Any], said: str) -> None:
-    assert after(facts("a", **known), STOPPED) == said
+    assert after(facts("a", **known), stopped=True) == said
+
+
+def test_a_failure_that_was_allowed_is_told() -> None:
+    failed = {"state": "failed", "reason": "no disk\nmore"}
+    told = after(facts("a", rollout_outcome=failed), stopped=False)
+    assert told == "FAILED: no disk; it ran one"
+    assert after(facts("a"), stopped=False) == "UNREACHABLE: no answer; it ran one"
+
+
+ROLLOUT: dict[str, Any] = {
+    "service": "shop",
+    "plan": [["a"], ["b"]],
+    "before": {"a": "x", "b": "y"},
+    "unfit": [],
+    "unreachable": [],
+}
 
 
 def test_one_screen() -> None:
-    plan = [["a"], ["b"]]
     known = [
         facts("a", rollout_outcome=TWO),
         facts("b", rollout_outcome={**TWO, "changed": False}),
     ]
-    assert result(known, "shop", plan, {})["lines"] == [
-        "The rollout of shop reached all hosts.",
+    told = result(known, ROLLOUT, 2, [])
+    assert not told["stopped"]
+    assert told["lines"] == [
+        "The rollout of shop reached all waves.",
         "wave 1, a: two",
         "wave 2, b: two, as before",
     ]
-    assert result(known, "shop", plan, STOPPED)["lines"][:2] == [
+    told = result(known, ROLLOUT, 0, ["a: gate health: 3 of 200 requests lost"])
+    assert told["stopped"]
+    assert told["lines"][:2] == [
         "The rollout of shop STOPPED in wave 1 of 2.",
         "Why: a: gate health: 3 of 200 requests lost",
+    ]
+    (_stopped, why, *_hosts) = result(known, ROLLOUT, 1, [])["lines"]
+    assert (
+        why == "Why: the wave could not be judged; the task above that failed tells why"
+    )
+
+
+def test_who_was_left_out_is_told() -> None:
+    rollout = {
+        **ROLLOUT,
+        "plan": [["a"]],
+        "unfit": ["c"],
+        "unreachable": ["d"],
+        "before": {"a": "x", "d": "y", "e": "z"},
+    }
+    told = result([facts("a", rollout_outcome=TWO)], rollout, 1, [])
+    assert told["lines"][2:] == [
+        "c: left out, for it was unfit",
+        "d: left out, for it was unreachable",
+        "e: was in the run that was interrupted, and is not in this",
     ]
