@@ -17,6 +17,7 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_end impo
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates import (
     judged,
+    reason_of,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_plan import (
     before,
@@ -87,6 +88,11 @@ def rollout_gate(
     return dict(vars(judged(gate, result, float(margin_percent))))
 
 
+def rollout_reason(result: Mapping[str, Any]) -> str:
+    """Return why a task failed; see rollout_gates.reason_of."""
+    return reason_of(result)
+
+
 def rollout_promotion(known: Sequence[Mapping[str, Any]]) -> Dict[str, List[str]]:
     """Return who is promoted and who is lost; see rollout_end.promotion."""
     return promotion(known)
@@ -112,6 +118,7 @@ class FilterModule:
             "rollout_line": rollout_line,
             "rollout_look": rollout_look,
             "rollout_promotion": rollout_promotion,
+            "rollout_reason": rollout_reason,
             "rollout_result": rollout_result,
             "rollout_verdict": rollout_verdict,
             "rollout_waves": rollout_waves,

@@ -67,6 +67,8 @@ def result(
 ) -> Dict[str, Any]:
     """Return ``after``, what each host runs now, and ``lines``, one screen of all.
 
+    And whether it ``stopped``, and ``why``.
+
     ``rollout`` has ``service``, ``plan``, ``before`` and who was left out as ``unfit``
     or ``unreachable``; ``passed`` is the number of waves that have. The screen says
     what happened, where, why, and what each host runs.
@@ -74,13 +76,14 @@ def result(
     service, plan = rollout["service"], rollout["plan"]
     stopped = passed < len(plan)
     told = {each["inventory_hostname"]: after(each, stopped=stopped) for each in known}
+    reasons = list(why or [_UNJUDGED]) if stopped else []
     lines = ["The rollout of {0} reached all waves.".format(service)]
     if stopped:
         lines = [
             "The rollout of {0} STOPPED in wave {1} of {2}.".format(
                 service, passed + 1, len(plan)
             ),
-            *("Why: {0}".format(each) for each in why or [_UNJUDGED]),
+            *("Why: {0}".format(each) for each in reasons),
         ]
     lines += [
         "wave {0}, {1}: {2}".format(number + 1, name, told[name])
@@ -88,7 +91,7 @@ def result(
         for name in wave
     ]
     lines += list(_left_out(rollout, told))
-    return {"after": told, "lines": lines, "stopped": stopped}
+    return {"after": told, "lines": lines, "stopped": stopped, "why": reasons}
 
 
 _UNJUDGED = "the wave could not be judged; the task above that failed tells why"

@@ -59,11 +59,14 @@ def findings_gate(name: str, result: Mapping[str, Any]) -> Gate:
 def command_gate(name: str, result: Mapping[str, Any]) -> Gate:
     """Judge a command's exit status: 0 passes, 1 fails, any other cannot tell."""
     status = result.get("rc")
+    if status is None:
+        return Gate(name, INCONCLUSIVE, _why(result, "it did not end"))
     said = (result.get("stderr") or result.get("stdout") or "").strip()
+    first = said.partition("\n")[0]
     if status not in (0, 1):
-        reason = _why(result, "exit status {0}; {1}".format(status, said))
+        reason = "exit status {0}{1}".format(status, "; " + first if first else "")
         return Gate(name, INCONCLUSIVE, reason)
-    reason = said.partition("\n")[0] or "exit status {0}".format(status)
+    reason = first or "exit status {0}".format(status)
     return Gate(name, FAIL if status else PASS, reason)
 
 
@@ -93,6 +96,14 @@ def _compared(each: Mapping[str, Any]) -> str:
     return "{0}: {1:.3f} times as fast ({2:.3f} to {3:.3f})".format(
         where, each["ratio"], each["low"], each["high"]
     )
+
+
+def reason_of(result: Mapping[str, Any]) -> str:
+    """Return why a task failed, in one line: of a loop, its first failure's reason."""
+    failed = [each for each in result.get("results") or [] if each.get("failed")]
+    lines = str((failed or [result])[0].get("msg") or "see above").splitlines()
+    # The validation of arguments says in its first line that it has failed.
+    return lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
 
 
 def _has_failed(result: Mapping[str, Any]) -> bool:

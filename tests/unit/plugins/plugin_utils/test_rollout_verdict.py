@@ -15,6 +15,7 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_end impo
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_gates import (
     judged,
+    reason_of,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict import (
     Gate,
@@ -164,7 +165,12 @@ def test_findings() -> None:
         ({"rc": 0, "stdout": "quiet\n"}, "pass", "quiet"),
         ({"rc": 1, "stderr": "2 alerts\nmore"}, "fail", "2 alerts"),
         ({"rc": 1}, "fail", "exit status 1"),
-        ({"rc": 2, "stderr": "no route"}, "inconclusive", "exit status 2; no route"),
+        (
+            {"rc": 2, "stderr": "no route\nx", "msg": "non-zero return code"},
+            "inconclusive",
+            "exit status 2; no route",
+        ),
+        ({"rc": 2, "msg": "non-zero return code"}, "inconclusive", "exit status 2"),
         ({"failed": True, "msg": "timed out"}, "inconclusive", "timed out"),
     ],
 )
@@ -203,6 +209,25 @@ def test_a_benchmark_that_is_invalid_cannot_tell() -> None:
     told = judged("benchmark", {"comparisons": [invalid]}, 5)
     assert told == Gate("benchmark", "inconclusive", "items on a: invalid, no answers")
     assert judged("benchmark", {"failed": True, "msg": "no wrk"}).reason == "no wrk"
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ({"msg": "no disk\nmore"}, "no disk"),
+        ({"msg": "Validation of arguments failed:\nx is not y"}, "x is not y"),
+        (
+            {
+                "msg": "One or more items failed",
+                "results": [{"msg": "fine"}, {"failed": True, "msg": "item 2 is bad"}],
+            },
+            "item 2 is bad",
+        ),
+        ({}, "see above"),
+    ],
+)
+def test_why_a_task_failed(result: dict[str, Any], reason: str) -> None:
+    assert reason_of(result) == reason
 
 
 # --- the end
