@@ -272,8 +272,9 @@ class Switch:
         if back.deployment.plan.files == plan.files:
             return False
         files = slots.read_slot(self._layout, live)
-        is_free = files is None or files == back.deployment.plan.files
-        if is_free or (files == plan.files and not anew):
+        if files is None or files == back.deployment.plan.files:
+            return True
+        if files == plan.files and not anew:
             return True
         raise BusyError(
             "release {0} is on trial on this host, and the other slot is the way back "

@@ -90,7 +90,7 @@ def test_what_is_not_understood(options: dict[str, Any], said: str) -> None:
 
 def test_what_a_look_at_the_fleet_has_seen() -> None:
     mine, theirs = {"claim_holder": "mine"}, {"claim_holder": "theirs"}
-    known = [
+    known: list[dict[str, Any]] = [
         {"inventory_hostname": "a", "__fastapi_service_host": mine},
         {"inventory_hostname": "b", "__fastapi_service_host": theirs},
         {"inventory_hostname": "c", "__fastapi_rollout_reached": {"unreachable": True}},
