@@ -116,7 +116,8 @@ def test_every_default_has_its_documented_type(role: Path) -> None:
         if option["type"] == "list":
             assert all(type(v) in TYPES[option["elements"]] for v in value), name
         if "choices" in option:
-            assert value in option["choices"], name
+            chosen = value if isinstance(value, list) else [value]
+            assert set(chosen) <= set(option["choices"]), name
 
 
 @each_role
