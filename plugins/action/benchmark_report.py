@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional
 
@@ -19,6 +18,9 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.libraries import (
     check_libraries,
+)
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.report_files import (
+    write_whole,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.report_html import (
     html_report,
@@ -77,7 +79,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
             files = _files(folder, study)
             if not self._task.check_mode:
-                _write(folder, files, study)
+                _refuse_no_runs(study)
+                write_whole(files)
                 # A table within a task's result would be quoted and wrapped.
                 self._display.display("\n{0}\n".format(terminal_table(study)))
                 self._display.display("\n".join(files))
@@ -102,29 +105,9 @@ def _files(folder: str, study: Result) -> Dict[str, str]:
     return {os.path.join(folder, name): text for name, text in content.items()}
 
 
-def _write(folder: str, files: Dict[str, str], study: Result) -> None:
-    """Put each file in place whole, or leave the old one."""
+def _refuse_no_runs(study: Result) -> None:
     if not study["runs"]:
         raise KeepaliveError("hosts: none has a run, so there is nothing to report")
-    os.makedirs(folder, exist_ok=True)
-    for path, content in files.items():
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=folder, prefix=".benchmark-", delete=False
-        ) as file:
-            file.write(content)
-        try:
-            os.chmod(file.name, 0o666 & ~_umask())
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
-            raise
-
-
-def _umask() -> int:
-    """Return the user's umask; it can be read by setting it only."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _comparisons(study: Result) -> List[Dict[str, Any]]:

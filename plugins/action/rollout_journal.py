@@ -16,6 +16,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.journal import (
+    END,
     Journal,
     open_journal,
     unfinished,
@@ -53,7 +54,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 for each in params["events"]:
                     journal.note(**each)
                 if params["state"] == "ended":
-                    journal.note("end")
+                    journal.note(END)
         except (KeepaliveError, OSError, TypeError) as error:
             raise AnsibleActionFail(str(error)) from error
         result.update(

@@ -15,6 +15,9 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.journal import Journal
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.report_files import (
+    write_whole,
+)
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_report import (
     build,
     junit,
@@ -43,17 +46,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             journal = Journal(Path(self._loader.path_dwim(params["journal"])))
             report = build(journal.id, journal.events())
+            text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
             files = {
-                "rollout.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
-                "rollout.html": page(report),
-                "rollout.xml": junit(report),
+                str(folder / "rollout.json"): text,
+                str(folder / "rollout.html"): page(report),
+                str(folder / "rollout.xml"): junit(report),
             }
             if not self._task.check_mode:
-                folder.mkdir(parents=True, exist_ok=True)
-                for name, text in files.items():
-                    (folder / name).write_text(text, encoding="utf-8")
+                write_whole(files)
         except (KeepaliveError, OSError) as error:
             raise AnsibleActionFail(str(error)) from error
-        paths = [str(folder / name) for name in files]
-        result.update(changed=False, files=paths, outcome=report["outcome"])
+        result.update(changed=False, files=list(files), outcome=report["outcome"])
         return result

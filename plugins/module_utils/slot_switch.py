@@ -173,8 +173,11 @@ class Switch:
     def is_up(self) -> bool:
         """Tell whether the live slot's units run."""
         live = slots.live_slot(self._layout)
-        units = self._layout.units(live) if live else ()
-        return bool(units) and all(self._systemd.is_active(unit) for unit in units)
+        return live is not None and self._runs(live)
+
+    def _runs(self, slot: str) -> bool:
+        units = self._layout.units(slot)
+        return all(self._systemd.is_active(unit) for unit in units)
 
     def keep(self) -> None:
         """Have a reboot come back to what is live."""
@@ -250,7 +253,7 @@ class Switch:
         layout = self._layout
         if slots.read_slot(layout, slot) != plan.files:
             return False
-        if not all(self._systemd.is_active(unit) for unit in layout.units(slot)):
+        if not self._runs(slot):
             return False
         if not layout.socket(slot).is_socket():
             return False
@@ -299,7 +302,7 @@ class Switch:
     def _repairs(self, live: str, plan: Plan, *, on_trial: bool) -> Iterator[str]:
         """Yield what an interrupted switch, a crash or a hand left undone."""
         layout, systemd = self._layout, self._systemd
-        if not all(systemd.is_active(unit) for unit in layout.units(live)):
+        if not self._runs(live):
             yield "start"
         elif not all(each.is_socket() for each in layout.socket_names(live)):
             yield "link"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Dict, List, NamedTuple, Sequence
 
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils import (
@@ -17,10 +16,12 @@ from ansible_collections.keepalive.fastapi.plugins.plugin_utils.arm_figures impo
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.paired import (
     RESOLUTION,
 )
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.report_files import (
+    page_environment,
+)
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.study_result import (
     Result,
 )
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 _TEMPLATE = "report.html.j2"
@@ -45,13 +46,7 @@ class Plot(NamedTuple):
 
 def html_report(result: Result) -> str:
     """Return the page; raises KeepaliveError where matplotlib is missing."""
-    environment = Environment(
-        loader=FileSystemLoader(os.path.dirname(__file__)),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["typeset"] = report_words.typeset
     numbers = report_plots.arm_numbers(result)
     hosts = [

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 from xml.etree import ElementTree as ET
@@ -13,10 +12,19 @@ from xml.etree import ElementTree as ET
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.report_files import (
+    page_environment,
+)
+from ansible_collections.keepalive.fastapi.plugins.plugin_utils.rollout_verdict import (
+    DEPLOYED,
+    FAILED,
+    INCONCLUSIVE,
+    PASS,
+    UNREACHABLE,
+)
 
 SCHEMA_VERSION = 1
-_STATES = ("deployed", "failed", "unreachable")
+_STATES = (DEPLOYED, FAILED, UNREACHABLE)
 _TEMPLATE = "rollout.html.j2"
 
 Event = Mapping[str, Any]
@@ -128,13 +136,13 @@ def _cases(suite: ET.Element, host: Mapping[str, Any]) -> None:
     case = _case(suite, host["host"], "deploy", _seconds(host))
     if host["state"] == "not reached":
         ET.SubElement(case, "skipped")
-    elif host["state"] != "deployed":
+    elif host["state"] != DEPLOYED:
         ET.SubElement(case, "failure", message=host["reason"] or host["state"])
     for gate in host["gates"]:
         case = _case(suite, host["host"], "gate {0}".format(gate["gate"]), 0.0)
-        if gate["verdict"] == "inconclusive":
+        if gate["verdict"] == INCONCLUSIVE:
             ET.SubElement(case, "skipped", message=gate["reason"])
-        elif gate["verdict"] != "pass":
+        elif gate["verdict"] != PASS:
             ET.SubElement(case, "failure", message=gate["reason"])
 
 
@@ -156,14 +164,7 @@ def _time(text: str) -> datetime:
 
 def page(report: Mapping[str, Any]) -> str:
     """Return one HTML file that needs nothing else: no script, no network."""
-    environment = Environment(
-        loader=FileSystemLoader(os.path.dirname(__file__)),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template(_TEMPLATE)
+    template = page_environment().get_template(_TEMPLATE)
     return template.render(report=report, bars=bars(report), end_s=_length_s(report))
 
 
