@@ -210,8 +210,11 @@ class Switch:
         if live:
             # An interrupted switch, or a trial, may have left the next boot to the
             # slot that is about to be taken down.
-            units = self._layout.units(live)
-            off = [unit for unit in units if not self._systemd.is_enabled(unit)]
+            off = [
+                path.name
+                for path in self._layout.unit_files(live)
+                if path.exists() and not self._systemd.is_enabled(path.name)
+            ]
             if off:
                 self._systemd.act("enable", off)
             self._record(live, self._group() or plan.socket_group)

@@ -181,16 +181,21 @@ class Layout:
     def units(self, slot: str) -> Tuple[str, str]:
         return self.socket_unit(slot), self.service_unit(slot)
 
+    def unit_files(self, slot: str) -> Tuple[Path, Path]:
+        folder = self.root / "etc/systemd/system"
+        return folder / self.socket_unit(slot), folder / self.service_unit(slot)
+
     def files(self, slot: str) -> Dict[str, Tuple[Path, int]]:
         """Return the path and mode of each of SlotFiles' texts."""
-        folder, units = self.config_dir / slot, self.root / "etc/systemd/system"
+        folder = self.config_dir / slot
+        socket_unit, service_unit = self.unit_files(slot)
         return {
             "release": (folder / "release", 0o644),
             "gunicorn_config": (folder / "gunicorn.conf.py", 0o644),
             # systemd reads it as root before it drops privileges.
             HIDDEN: (folder / "environment", 0o600),
-            "service_unit": (units / self.service_unit(slot), 0o644),
-            "socket_unit": (units / self.socket_unit(slot), 0o644),
+            "service_unit": (service_unit, 0o644),
+            "socket_unit": (socket_unit, 0o644),
         }
 
 

@@ -91,8 +91,13 @@ class Host:
         for name in names:
             if "{0} {1}".format(verb, name) in self.power_loss_at:
                 raise PowerLossError
+            if verb == "enable" and not self._has_file(name):
+                return 1, "", "Failed to enable unit: Unit {0} does not exist".format(name)
             getattr(self, "_" + verb.replace("-", "_"))(name)
         return 0, "", ""
+
+    def _has_file(self, name: str) -> bool:
+        return (self.layout.root / "etc/systemd/system" / name).exists()
 
     def _journal(self, words: List[str]) -> str:
         if "--show-cursor" in words:
@@ -102,13 +107,14 @@ class Host:
 
     def _show(self, name: str, properties: List[str]) -> str:
         unit = self.unit(name)
-        known = (self.layout.root / "etc/systemd/system" / name).exists()
+        known = self._has_file(name)
+        enabled = "enabled" if unit.enabled else "disabled"
         values = {
             "ActiveState": unit.active,
             "LoadState": "loaded" if known else "not-found",
             "NRestarts": str(unit.restarts),
             "Result": unit.result,
-            "UnitFileState": "enabled" if unit.enabled else "disabled",
+            "UnitFileState": enabled if known else "",
         }
         return "".join("{0}={1}\n".format(name, values[name]) for name in properties)
 
