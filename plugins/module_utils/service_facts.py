@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any, Dict
@@ -26,6 +27,14 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     site_seconds,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
+
+
+def sha256(path: Path) -> str:
+    """Return a file's checksum; empty if it is not there."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def slot_states(layout: Layout, systemd: Systemd) -> Dict[str, Dict[str, Any]]:
@@ -75,6 +84,7 @@ def service_facts(
             for each in history.entries(layout)
         ],
         "site": str(layout.site.relative_to("/etc/nginx")),
+        "site_sha256": sha256(layout.site),
         "upstream_keepalive_time_s": site_seconds(layout.site, "keepalive_time"),
         # The upstream stands before the server, which has one for its clients.
         "upstream_keepalive_s": site_seconds(layout.site, "keepalive_timeout"),

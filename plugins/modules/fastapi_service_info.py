@@ -27,6 +27,13 @@ options:
     description: The user whose existence to report; the service's name if empty.
     type: str
     default: ""
+  packages:
+    description:
+      - Packages of which to report those that are missing, named as
+        M(ansible.builtin.apt) takes them.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Runs in check mode as it does otherwise.
@@ -140,6 +147,14 @@ history:
   elements: dict
   sample:
     - {release: 1f0c9a7d5be64e01, verdict: good, reason: ""}
+missing_packages:
+  description:
+    - Those of O(packages) that are not installed, and those of which only apt can tell,
+      such as a virtual package.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 cores:
   description: Processors that this host's processes may use.
   returned: success
@@ -178,6 +193,11 @@ site:
   returned: success
   type: str
   sample: conf.d/shop.conf
+site_sha256:
+  description: Checksum of that file; empty if there is none.
+  returned: success
+  type: str
+  sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 upstream_keepalive_time_s:
   description:
     - C(keepalive_time) of the nginx site in force (in seconds); 0 if it keeps no
@@ -214,6 +234,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config imp
     find_nginx,
     installed_version,
 )
+from ansible_collections.keepalive.fastapi.plugins.module_utils.packages import missing
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
     module_runner,
 )
@@ -276,6 +297,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "releases_dir": {"type": "str", "default": ""},
             "user": {"type": "str", "default": ""},
+            "packages": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -291,6 +313,7 @@ def main() -> None:
             somaxconn=somaxconn(),
             nginx_version=installed_version(find_nginx("nginx"), run) or "",
             claim_holder=claim_holder(layout),
+            missing_packages=missing(module.params["packages"], run),
             releases_free_mb=free_mb(releases_dir),
             foreign=foreign(layout, user, user_exists=users["user_exists"]),
             **service_facts(layout, Systemd(run), releases_dir),

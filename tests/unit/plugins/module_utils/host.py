@@ -92,7 +92,11 @@ class Host:
             if "{0} {1}".format(verb, name) in self.power_loss_at:
                 raise PowerLossError
             if verb == "enable" and not self._has_file(name):
-                return 1, "", "Failed to enable unit: Unit {0} does not exist".format(name)
+                return (
+                    1,
+                    "",
+                    "Failed to enable unit: Unit {0} does not exist".format(name),
+                )
             getattr(self, "_" + verb.replace("-", "_"))(name)
         return 0, "", ""
 

@@ -3,16 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from typing import Callable, List, Mapping, Optional, Sequence
+from typing import Callable, Optional
 
 import pytest
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import Result
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import (
     Systemd,
     parse_timespan_s,
+)
+from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.command import (  # noqa: E501
+    Command,
 )
 
 # systemd 257: `systemctl show` answers in its own order, and without an error
@@ -23,26 +25,6 @@ CURSOR = (
     "s=ba66efc2cf3b486ba5920b3eb4e0941c;i=d9;b=0ed8f92f5db04549ac5d725d113e56b8;"
     "m=d1283e30;t=660e1cc04eb4f;x=ccbf451a007441dc"
 )
-
-
-class Command:
-    """A Runner that answers with one result and keeps what it was asked."""
-
-    def __init__(self, status: int = 0, out: str = "", err: str = "") -> None:
-        self.result = (status, out, err)
-        self.asked: List[List[str]] = []
-
-    def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        cwd: Optional[str] = None,
-        env: Optional[Mapping[str, str]] = None,
-    ) -> Result:
-        assert cwd is None
-        assert env is None
-        self.asked.append(list(argv))
-        return self.result
 
 
 def test_properties_are_found_by_name() -> None:

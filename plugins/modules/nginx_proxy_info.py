@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# Copyright: keepalive.fastapi contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nginx_proxy_info
+short_description: Tell what a host lacks of an nginx that systemd keeps running
+version_added: 0.1.0
+description:
+  - Reads in one go what the role P(keepalive.fastapi.nginx_proxy#role) would otherwise
+    ask of four modules, so that a run that has nothing to do is over soon. Changes
+    nothing.
+  - Runs on hosts with Debian's package manager.
+author: keepalive.fastapi contributors (@keepalive)
+options:
+  packages:
+    description:
+      - Packages that the host should have, named as M(ansible.builtin.apt) takes them.
+    type: list
+    elements: str
+    default: []
+  files:
+    description: Text of files, by path, that root should own with mode 0644.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    description: Runs in check mode as it does otherwise.
+    support: full
+  diff_mode:
+    description: Has nothing to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Ask whether there is anything to install
+  keepalive.fastapi.nginx_proxy_info:
+    packages: [nginx]
+  register: host
+"""
+
+RETURN = r"""
+processors:
+  description: Processors that this host's processes may use.
+  returned: success
+  type: int
+  sample: 4
+missing_packages:
+  description:
+    - Those of O(packages) that are not installed, and those of which only apt can tell,
+      such as a virtual package.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+differing_files:
+  description: Those of O(files) that are not as they should be.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+runs_now_and_at_boot:
+  description:
+    - Whether systemd runs C(nginx.service), starts it at boot, and has read its unit as
+      it stands on disk.
+  returned: success
+  type: bool
+  sample: true
+"""
+
+import os
+import stat
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
+    KeepaliveError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.packages import missing
+from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
+    module_runner,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
+
+IN_ORDER = {
+    "ActiveState": "active",
+    "UnitFileState": "enabled",
+    "NeedDaemonReload": "no",
+}
+
+
+def is_as_wanted(path: Path, text: str) -> bool:
+    """Tell whether a file of root's has that text and mode 0644."""
+    try:
+        known = path.stat()
+        return (
+            (stat.S_IMODE(known.st_mode), known.st_uid, known.st_gid) == (0o644, 0, 0)
+        ) and path.read_bytes() == text.encode("utf-8")
+    except FileNotFoundError:
+        return False
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "files": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    run = module_runner(module.run_command)
+    files: t.Dict[str, str] = module.params["files"]
+    try:
+        module.exit_json(
+            processors=len(os.sched_getaffinity(0)),
+            missing_packages=missing(module.params["packages"], run),
+            differing_files=[
+                path for path in files if not is_as_wanted(Path(path), files[path])
+            ],
+            runs_now_and_at_boot=Systemd(run).show("nginx.service", *IN_ORDER)
+            == IN_ORDER,
+        )
+    except (KeepaliveError, OSError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
