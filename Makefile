@@ -68,6 +68,7 @@ calibrate: $(VENV)/.ready
 	@ansible-playbook playbooks/benchmark.yml -e @playbooks/vars/calibration.yml
 
 soak: no-hosts
+	@rm -f reports/soak.json reports/soak.html
 	@molecule test -s soak --report
 	@echo "reports/soak.json, reports/soak.html"
 

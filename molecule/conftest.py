@@ -200,6 +200,12 @@ def run_script(on: Host, script: str, /, **options: object) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+def served_version(on: Host) -> str:
+    """Return what the host's visitors are told that they got."""
+    answer = run_script(on, "get.py", host="alpha.test", path="/")
+    return str(json.loads(answer["body"])["version"])
+
+
 class BackgroundLoad:
     """The client on the host while something else is done."""
 

@@ -37,7 +37,8 @@ def record(case: str, host: str, facts: dict[str, Any]) -> None:
     known = json.loads(path.read_text()) if path.exists() else {"cases": []}
     cases = [each for each in known["cases"] if each["case"] != case]
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    cases.append({"case": case, "host": host, "recorded_at": at, **facts})
+    told = {"case": case, "host": host, "recorded_at": at, "commit": commit()}
+    cases.append({**told, **facts})
     text = json.dumps({"conditions": conditions(), "cases": cases}, indent=1)
     write(path, text + "\n")
     try:
@@ -58,16 +59,16 @@ def write(path: Path, text: str) -> None:
     new.replace(path)
 
 
+def commit() -> str:
+    """Return what was run."""
+    argv = ["git", "rev-parse", "HEAD"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, check=True, text=True)
+    return done.stdout.strip()
+
+
 def conditions() -> dict[str, Any]:
-    """Return what was run, and on what."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, check=True
-    )
-    return {
-        "commit": commit.stdout.decode().strip(),
-        "cores": os.cpu_count(),
-        "kernel": os.uname().release,
-    }
+    """Return what it was run on."""
+    return {"cores": os.cpu_count(), "kernel": os.uname().release}
 
 
 _KEPT = ("latency_p", "lag_p", "connections_")
@@ -113,9 +114,3 @@ def quantiles(values: list[float]) -> dict[str, float]:
         values = values * 2
     cuts = statistics.quantiles(values, n=20, method="inclusive")
     return {"p50": round(statistics.median(values), 2), "p95": round(cuts[-1], 2)}
-
-
-def start_anew() -> None:
-    """Forget what an earlier soak has shown."""
-    for name in ("soak.json", "soak.html"):
-        Path(REPORTS, name).unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from conftest import (
     connect,
     run_ansible,
     run_module,
-    run_script,
+    served_version,
 )
 
 FLEET = list(HOSTS)
@@ -65,11 +65,7 @@ def release(version: str) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return what each host's visitors get."""
-    answers = {
-        name: run_script(connect(name), "get.py", host="alpha.test", path="/")
-        for name in FLEET
-    }
-    return {name: json.loads(told["body"])["version"] for name, told in answers.items()}
+    return {name: served_version(connect(name)) for name in FLEET}
 
 
 def all_run(version: str) -> dict[str, str]:

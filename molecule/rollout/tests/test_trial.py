@@ -13,10 +13,10 @@ from conftest import (
     BackgroundProbe,
     Deploy,
     Host,
-    Script,
     Slots,
     restart,
     run_playbook,
+    served_version,
 )
 
 pytestmark = pytest.mark.on_hosts("d12", "n130")
@@ -28,11 +28,6 @@ TRIED: dict[str, Any] = {
     "fastapi_service_confirm_window_s": WINDOW_S,
 }
 SITE = "/etc/nginx/conf.d/alpha.conf"
-
-
-def version(script: Script) -> str:
-    answer = script("get.py", host="alpha.test", path="/")
-    return str(json.loads(answer["body"])["version"])
 
 
 def ends_by_itself(host: Host) -> float:
@@ -53,7 +48,6 @@ def test_not_confirmed_it_goes_back_by_itself(
     host: Host,
     name: str,
     deploy: Deploy,
-    script: Script,
     slots: Slots,
     probing: BackgroundProbe,
 ) -> None:
@@ -61,10 +55,10 @@ def test_not_confirmed_it_goes_back_by_itself(
     with probing:
         run = deploy(**TRIED)
         assert run.status == 0, run.output
-        assert version(script) == "tried"
+        assert served_version(host) == "tried"
         assert slots("alpha")["green"] == slots("alpha")["blue"] == "active"
         ends_by_itself(host)
-        assert version(script) != "tried"
+        assert served_version(host) != "tried"
     probing.assert_nothing_lost()
     assert slots("alpha") == before
     assert host.file(SITE).content_string == site
@@ -80,7 +74,6 @@ def test_confirmed_it_stays(
     host: Host,
     name: str,
     deploy: Deploy,
-    script: Script,
     slots: Slots,
     probing: BackgroundProbe,
 ) -> None:
@@ -92,7 +85,7 @@ def test_confirmed_it_stays(
         assert slots("alpha")[before] == "inactive"
     probing.assert_nothing_lost()
     time.sleep(WINDOW_S)
-    assert version(script) == "tried"
+    assert served_version(host) == "tried"
     assert not host.file("/run/systemd/system/alpha-revert.timer").exists
     again = deploy(**TRIED)
     assert again.stats(name)["changed"] == 0
@@ -100,12 +93,12 @@ def test_confirmed_it_stays(
 
 
 def test_a_reboot_comes_back_to_what_was(
-    host: Host, name: str, deploy: Deploy, script: Script, slots: Slots
+    host: Host, name: str, deploy: Deploy, slots: Slots
 ) -> None:
     before, site = slots("alpha"), host.file(SITE).content_string
     assert deploy(**{**TRIED, "fastapi_service_confirm_window_s": 600}).status == 0
     restart(name)
-    assert version(script) != "tried"
+    assert served_version(host) != "tried"
     ends_by_itself(host)
     assert slots("alpha") == before
     assert host.file(SITE).content_string == site

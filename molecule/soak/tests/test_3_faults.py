@@ -6,7 +6,15 @@ import time
 from typing import Any
 
 import pytest
-from faults import DOWN, FAULTS, NOT_REPEATED, SERVICE, Fault, Subject
+from faults import (
+    DOWN,
+    FAULTS,
+    NOT_REPEATED,
+    SERVICE,
+    UNTIL_MENDED,
+    Fault,
+    Subject,
+)
 from soak_record import left_s, of_probe, record, seconds_with_loss
 
 from conftest import BackgroundProbe, Host, connect, restart, slot_facts
@@ -26,6 +34,8 @@ def assert_no_more_lost(fault: Fault, probe: BackgroundProbe) -> None:
     lost = probe.lost_by_lane
     if not fault.may_lose:
         probe.assert_nothing_lost()
+    elif fault.may_lose == UNTIL_MENDED:
+        assert lost
     elif fault.may_lose == DOWN:
         rate_per_s = sum(lane.get("rate_per_s", 20) for lane in probe.lanes)
         assert sum(lost.values()) <= rate_per_s * DOWN_S, lost
@@ -46,9 +56,11 @@ def test_a_fault(name: str, host: Host, subject: Subject, fault: Fault) -> None:
         with probe:
             fault.inject(subject)
             injected = time.monotonic()
+            if fault.may_lose == UNTIL_MENDED:
+                facts["mended_by"] = subject.mend()
             subject.wait_until_it_serves()
             facts["serves_again_s"] = round(time.monotonic() - injected, 1)
-            facts["mended_by"] = subject.converge()
+            facts["mended_by"] += subject.converge()
         facts["slots"] = slot_facts(host, SERVICE)
         facts["seconds_with_loss"] = seconds_with_loss(probe.result)
         assert_no_more_lost(fault, probe)
