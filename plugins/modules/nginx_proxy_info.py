@@ -65,6 +65,11 @@ differing_files:
   type: list
   elements: str
   sample: []
+nginx_version:
+  description: Version of the installed nginx; empty if there is none.
+  returned: success
+  type: str
+  sample: 1.26.3
 runs_now_and_at_boot:
   description:
     - Whether systemd runs C(nginx.service), starts it at boot, and has read its unit as
@@ -82,6 +87,10 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config import (
+    find_nginx,
+    installed_version,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.packages import missing
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
@@ -120,6 +129,7 @@ def main() -> None:
     try:
         module.exit_json(
             processors=len(os.sched_getaffinity(0)),
+            nginx_version=installed_version(find_nginx("nginx"), run) or "",
             missing_packages=missing(module.params["packages"], run),
             differing_files=[
                 path for path in files if not is_as_wanted(Path(path), files[path])
