@@ -56,7 +56,9 @@ def after(facts: Mapping[str, Any], *, stopped: bool) -> str:
     if back.get("skipped"):
         return "{0}, which had nothing before it".format(seen.release or "nothing")
     went = "went back to" if back.get("changed") else "still runs"
-    return "{0} {1}".format(went, back.get("release_to", before))
+    nginx = facts.get("__fastapi_rollout_nginx_returned") or {}
+    rest = "; its nginx.conf COULD NOT be put back" if nginx.get("failed") else ""
+    return "{0} {1}{2}".format(went, back.get("release_to", before), rest)
 
 
 def result(

@@ -155,16 +155,18 @@ def referee(number: int) -> str:
 def look(
     known: Sequence[Mapping[str, Any]], alive: Sequence[str], holder: str
 ) -> Dict[str, List[str]]:
-    """Return which hosts are ``ready``, ``unfit``, ``unreachable`` and ``claimed``.
+    """Return which hosts are ``ready``, ``unfit``, ``unreachable``, and in whose hands.
 
     ``known`` are the variables of all hosts, ``alive`` those still in the play.
-    Claimed are those that the rollout which is called ``holder`` has claimed.
+    Of them all, those are ``claimed`` that the rollout called ``holder`` has claimed,
+    and those ``held`` that another one has.
     """
     found: Dict[str, List[str]] = {
         "ready": [],
         "unfit": [],
         "unreachable": [],
         "claimed": [],
+        "held": [],
     }
     for facts in known:
         name = facts["inventory_hostname"]
@@ -176,8 +178,9 @@ def look(
             found["unfit"].append(name)
         else:
             found["ready"].append(name)
-        if holder and host.get("claim_holder") == holder:
-            found["claimed"].append(name)
+        claimed_by = host.get("claim_holder")
+        if claimed_by:
+            found["claimed" if claimed_by == holder else "held"].append(name)
     return found
 
 

@@ -14,7 +14,7 @@ from ansible_collections.keepalive.fastapi.tests.unit.plugins.module_utils.comma
     Command,
 )
 
-# dpkg-command 1.22 on Debian 13, a few lines of it; the last one as it shows a package
+# dpkg-query 1.22 on Debian 13, a few lines of it; the last one as it shows a package
 # that was removed and whose configuration is left.
 SAID = """\
 installed mawk 1.3.4.20250131-1

@@ -102,8 +102,9 @@ def test_what_a_look_at_the_fleet_has_seen() -> None:
         "unfit": ["d"],
         "unreachable": ["c", "e"],
         "claimed": ["a"],
+        "held": ["b"],
     }
-    assert look(known, ["a"], "")["claimed"] == []
+    assert look(known, ["a"], "")["held"] == ["a", "b"]
 
 
 @given(

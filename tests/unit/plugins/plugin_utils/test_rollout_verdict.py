@@ -278,6 +278,13 @@ def test_who_is_promoted_and_who_is_lost() -> None:
             "still runs one",
         ),
         (
+            {
+                "rollout_returned": {"changed": True, "release_to": "one"},
+                "rollout_nginx_returned": {"failed": True},
+            },
+            "went back to one; its nginx.conf COULD NOT be put back",
+        ),
+        (
             {"rollout_returned": {"failed": True, "msg": "no\nmore"}},
             "COULD NOT GO BACK: no",
         ),
