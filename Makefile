@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Python's byte code stays out of the tree that is hashed, linted and packed.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
-.PHONY: help demo calibrate soak test lint copy ruff mypy ansible-lint sanity unit molecule no-hosts clean
+.PHONY: help demo calibrate soak fleet test lint copy ruff mypy ansible-lint sanity unit molecule no-hosts clean
 help:
 	@echo "make demo       a FastAPI service behind nginx, on a lab host on this computer"
 	@echo "make test       lint, unit tests and Molecule scenarios (about 40 minutes)"
@@ -21,7 +21,8 @@ help:
 	@echo "make molecule   Molecule scenarios alone"
 	@echo "make calibrate  how often the benchmark is wrong, after make demo (about 100 minutes)"
 	@echo "make soak       hundreds of switches and faults under millions of requests (about 3 hours)"
-	@echo "make clean      remove hosts, images, .venv, caches and reports/ (Debian packages stay)"
+	@echo "make fleet      rollouts to a fleet of twelve, and all that can befall them (about 3 hours)"
+	@echo "make clean      remove hosts, idle lab images, .venv, caches and reports/ (Debian packages stay)"
 
 $(VENV)/.ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -71,6 +72,14 @@ soak: no-hosts
 	@rm -f reports/soak.json reports/soak.html
 	@molecule test -s soak --report
 	@echo "reports/soak.json, reports/soak.html"
+
+# Twelve hosts, so some 2 GB of memory.
+fleet: $(VENV)/.ready .lab/.tools
+	@ansible-playbook playbooks/lab.yml -i inventory/lab -i molecule/inventory -e lab_hosts=fleet
+	@rm -f reports/fleet.json
+	@pytest -v -n 0 molecule/fleet/tests; status=$$?; \
+	  ansible-playbook playbooks/lab.yml -i inventory/lab -i molecule/inventory -e lab_hosts=fleet -e lab_state=absent; \
+	  exit $$status
 
 test:
 	@begun=$$SECONDS; for step in lint unit molecule; do \
@@ -131,4 +140,4 @@ clean:
 	  ansible-playbook playbooks/lab.yml -e lab_state=purged; fi
 	@rm -rf $(VENV) .cache .lab reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible .benchmarks
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@echo "make clean: hosts, images, $(VENV), caches and reports of this checkout are gone"
+	@echo "make clean: hosts, $(VENV), caches and reports of this checkout are gone, and lab images that no host uses"

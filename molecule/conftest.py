@@ -22,15 +22,12 @@ from xdist.scheduler import LoadScopeScheduling
 Host: TypeAlias = Any  # testinfra.host.Host, which has no types
 ROOT = Path(__file__).resolve().parent.parent
 LAB = ROOT / ".lab"
-INVENTORIES = [
-    "-i",
-    str(ROOT / "inventory/lab"),
-    "-i",
-    str(ROOT / "molecule/inventory"),
-]
-HOSTS = yaml.safe_load((ROOT / "molecule/inventory/hosts.yml").read_text())["lab"][
-    "children"
-]["molecule"]["hosts"]
+LAB_INVENTORY = ROOT / "molecule/inventory"
+INVENTORIES = ["-i", str(ROOT / "inventory/lab"), "-i", str(LAB_INVENTORY)]
+GROUPS = yaml.safe_load((LAB_INVENTORY / "hosts.yml").read_text())["lab"]["children"][
+    "scenarios"
+]["children"]
+HOSTS = GROUPS["molecule"]["hosts"]
 
 
 def connect(name: str) -> Host:
@@ -38,6 +35,21 @@ def connect(name: str) -> Host:
     return testinfra.get_host(
         f"ssh://{name}", ssh_config=str(LAB / "ssh_config"), controlpersist=60
     )
+
+
+def is_reached(on: Host) -> bool:
+    """Tell whether SSH reaches a host; testinfra raises if it does not."""
+    try:
+        return bool(on.run("true").rc == 0)
+    except RuntimeError:
+        return False
+
+
+def without_ssh(on: Host, seconds: int) -> None:
+    """Have nobody reach a host for so long, from in a moment; it serves on."""
+    script = f"sleep 1; systemctl stop ssh.socket ssh; pkill sshd; sleep {seconds}"
+    on.check_output("systemd-run --collect sh -c %s", f"{script}; systemctl start ssh")
+    time.sleep(2)
 
 
 def restart(name: str) -> None:
@@ -125,7 +137,8 @@ def run_playbook(playbook: str, name: str, *options: str, **variables: object) -
         *options,
         playbook,
     ]
-    done, report = run_ansible(argv, ANSIBLE_INJECT_FACT_VARS="false")
+    # The first of a fleet's hosts on two cores takes minutes.
+    done, report = run_ansible(argv, timeout_s=1200, ANSIBLE_INJECT_FACT_VARS="false")
     return Run(done.returncode, report, done.stdout + done.stderr)
 
 
@@ -312,10 +325,13 @@ class BackgroundProbe:
         lanes: list[dict[str, Any]] | None = None,
         duration_s: int = 900,
         service: str = "alpha",
+        at: Host | None = None,
     ) -> None:
+        """Send from ``on``; the nginx that it reaches first is that ``at`` a host."""
         self.result: dict[str, Any] = {}
         self.lanes = lanes or LANES
         self._host = on
+        self._at = at or on
         self._log = f"/var/log/nginx/{service}.access.log"
         self._lasted = False
         self._stop_file = f"/run/probe-{uuid4().hex}.stop"
@@ -349,7 +365,7 @@ class BackgroundProbe:
         assert "lanes" in self.result, f"the probe told nothing: {self.result}"
 
     def _logged(self) -> str:
-        return str(self._host.run("stat -c %%s %s", self._log).stdout)
+        return str(self._at.run("stat -c %%s %s", self._log).stdout)
 
     @property
     def running(self) -> bool:

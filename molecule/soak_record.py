@@ -31,20 +31,25 @@ def left_s() -> float:
 
 
 def record(case: str, host: str, facts: dict[str, Any]) -> None:
-    """Add a case to the report; an earlier one of that name is replaced."""
-    path = REPORTS / "soak.json"
-    REPORTS.mkdir(exist_ok=True)
-    known = json.loads(path.read_text()) if path.exists() else {"cases": []}
-    cases = [each for each in known["cases"] if each["case"] != case]
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    told = {"case": case, "host": host, "recorded_at": at, "commit": commit()}
-    cases.append({**told, **facts})
-    text = json.dumps({"conditions": conditions(), "cases": cases}, indent=1)
-    write(path, text + "\n")
+    """Add a case to the soak's report; an earlier one of that name is replaced."""
+    cases = add_case("soak.json", case, {"host": host, **facts})
     try:
         write(REPORTS / "soak.html", soak_page(cases))
     except Exception:  # noqa: BLE001  # what was found must not be lost for its looks
         traceback.print_exc()
+
+
+def add_case(name: str, case: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add a case to one of the reports; return all that it has now."""
+    path = REPORTS / name
+    REPORTS.mkdir(exist_ok=True)
+    known = json.loads(path.read_text()) if path.exists() else {"cases": []}
+    cases = [each for each in known["cases"] if each["case"] != case]
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    cases.append({"case": case, "recorded_at": at, "commit": commit(), **facts})
+    text = json.dumps({"conditions": conditions(), "cases": cases}, indent=1)
+    write(path, text + "\n")
+    return cases
 
 
 def recorded(case: str) -> dict[str, Any]:

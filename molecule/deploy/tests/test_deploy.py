@@ -298,7 +298,7 @@ def test_check_mode_tells_what_would_change(
 def test_numbers_and_switches_as_text_mean_the_same(deploy: Deploy, name: str) -> None:
     """``-e name=value`` on the command line gives text."""
     given = yaml.safe_load(
-        (ROOT / "molecule/inventory/group_vars/molecule.yml").read_text()
+        (ROOT / "molecule/inventory/group_vars/scenarios.yml").read_text()
     )
     texts = {
         option: str(default).lower()

@@ -1,0 +1,93 @@
+"""Rollouts of lab hosts, run as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from faults import PROGRAM
+
+from conftest import INVENTORIES, ROOT, Run, connect, run_ansible, served_version
+
+Events = list[dict[str, Any]]
+# All that answers on a host, as a restart of it would.
+DOWN_AND_UP = """
+live=alpha@$(basename $(readlink /run/alpha/live.sock) .sock)
+systemctl stop nginx $live.socket $live && sleep 5 && systemctl start $live.socket nginx
+"""
+
+
+def release(version: object) -> dict[str, Any]:
+    """Return the variables of a release that tells its visitors this version."""
+    return {"fastapi_service_environment": {"APP_VERSION": version}}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Hosts that a pattern names, rolled out to with these settings."""
+
+    hosts: list[str]
+    pattern: str
+    reports: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def command(self, **variables: object) -> list[str]:
+        known = {
+            "fastapi_rollout_hosts": self.pattern,
+            "fastapi_rollout_reports_dir": str(self.reports),
+            **self.settings,
+            **variables,
+        }
+        return [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            *INVENTORIES,
+            f"--extra-vars={json.dumps(known)}",
+            "playbooks/rollout.yml",
+        ]
+
+    def roll(self, *options: str, **variables: object) -> Run:
+        argv = [*self.command(**variables), *options]
+        done, report = run_ansible(argv, timeout_s=1800)
+        return Run(done.returncode, report, done.stdout + done.stderr)
+
+    def start(self, **variables: object) -> subprocess.Popen[bytes]:
+        """Begin a rollout in a process group of its own, and do not wait for it."""
+        env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        self.reports.mkdir(parents=True, exist_ok=True)
+        with (self.reports / "controller.log").open("a") as log:
+            return subprocess.Popen(
+                self.command(**variables),
+                cwd=ROOT,
+                env=env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def versions(self) -> dict[str, str]:
+        """Return what each host's visitors get."""
+        return {name: served_version(connect(name)) for name in self.hosts}
+
+    def all_run(self, version: str) -> bool:
+        return self.versions() == dict.fromkeys(self.hosts, version)
+
+    def status(self, name: str) -> dict[str, Any]:
+        return dict(json.loads(connect(name).check_output("%s status --json", PROGRAM)))
+
+    def on_trial(self) -> list[str]:
+        return [name for name in self.hosts if self.status(name)["trial"]]
+
+    @property
+    def journal(self) -> Path | None:
+        """Return the latest rollout's journal."""
+        return max((self.reports / "rollouts").glob("*.jsonl"), default=None)
+
+    def events(self) -> Events:
+        """Return all that the latest journal says."""
+        assert self.journal
+        return [json.loads(line) for line in self.journal.read_text().splitlines()]
