@@ -19,7 +19,8 @@ from conftest import (
     served_version,
 )
 
-pytestmark = pytest.mark.on_hosts("d12", "n130")
+# nginx 1.30: TRIED changes the site, and its reload leaves clients that idle theirs.
+pytestmark = pytest.mark.on_hosts("n130")
 WINDOW_S = 15
 # Another site as well, so that both have to come back.
 TRIED: dict[str, Any] = {
