@@ -7,12 +7,15 @@ from pathlib import Path
 import ansible_runner
 import pytest
 
-from conftest import INVENTORIES, ROOT
+from conftest import INVENTORIES, ROOT, Deploy
 
 pytestmark = pytest.mark.on_hosts("d13")
 
 
-def test_ansible_runner_finds_nothing_to_change(name: str, tmp_path: Path) -> None:
+def test_ansible_runner_finds_nothing_to_change(
+    name: str, deploy: Deploy, tmp_path: Path
+) -> None:
+    assert deploy().status == 0
     run = ansible_runner.run(
         private_data_dir=str(tmp_path),
         project_dir=str(ROOT),
