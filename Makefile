@@ -15,7 +15,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 .PHONY: help demo calibrate soak fleet test lint copy ruff mypy ansible-lint sanity unit molecule no-hosts clean
 help:
 	@echo "make demo       a FastAPI service behind nginx, on a lab host on this computer"
-	@echo "make test       lint, unit tests and Molecule scenarios (about 40 minutes)"
+	@echo "make test       lint, unit tests and Molecule scenarios (about 50 minutes)"
 	@echo "make lint       ansible-lint, ansible-test sanity, ruff and mypy alone"
 	@echo "make unit       unit tests alone"
 	@echo "make molecule   Molecule scenarios alone"
@@ -126,7 +126,7 @@ unit: $(VENV)/.ready
 	@pytest -n auto tests/unit examples/demo_app/tests
 
 molecule: no-hosts
-	@# rollout joins them when its tests have been seen to pass.
+	@# Not the long ones: soak, and rollout, which takes 20 minutes.
 	@molecule test --all --exclude soak --exclude rollout --report
 
 no-hosts: $(VENV)/.ready .lab/.tools
