@@ -125,18 +125,23 @@ class Run:
         return json.dumps(failed[-1], indent=1) if failed else ""
 
 
-def run_playbook(playbook: str, name: str, *options: str, **variables: object) -> Run:
-    """Run a playbook against one lab host, with extra variables."""
-    argv = [
+def playbook_command(
+    playbook: str, *options: str, variables: dict[str, Any]
+) -> list[str]:
+    """Return the command that runs a playbook, with extra variables."""
+    return [
         str(Path(sys.executable).parent / "ansible-playbook"),
         *INVENTORIES,
-        "--limit",
-        name,
         "--extra-vars",
         json.dumps(variables),
         *options,
         playbook,
     ]
+
+
+def run_playbook(playbook: str, name: str, *options: str, **variables: object) -> Run:
+    """Run a playbook against one lab host, with extra variables."""
+    argv = playbook_command(playbook, "--limit", name, *options, variables=variables)
     # The first of a fleet's hosts on two cores takes minutes.
     done, report = run_ansible(argv, timeout_s=1200, ANSIBLE_INJECT_FACT_VARS="false")
     return Run(done.returncode, report, done.stdout + done.stderr)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import SHORT
-from rolling import Fleet
+from rolling import Fleet, release
 
 from conftest import ROOT, Host, connect, restart, without_ssh
 
@@ -76,14 +76,14 @@ def bad_app(app: str, **more: object) -> Make:
 def wrong_answer(hosts: list[str]) -> Variables:
     version = only_on(hosts, "bad", "good, but not to be")
     return {
-        "fastapi_service_environment": {"APP_VERSION": version},
+        **release(version),
         "fastapi_rollout_gates": ["probe"],
         "fastapi_rollout_lanes": LANES,
     }
 
 
 def another_version(_hosts: list[str]) -> Variables:
-    return {"fastapi_service_environment": {"APP_VERSION": "not to be"}}
+    return release("not to be")
 
 
 def no_keepalive(hosts: list[str]) -> Variables:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from faults import copy_source
+from rolling import release
 
-from conftest import LAB, LAB_INVENTORY, ROOT, Host, Run, run_ansible
+from conftest import LAB, LAB_INVENTORY, ROOT, Host, Run, playbook_command, run_ansible
 
 REPO = "/srv/pull.git"
 UNIT = "fastapi-pull-alpha"
@@ -49,9 +48,8 @@ class Repository:
 
     def release(self, version: str, key: Path | None = None) -> str:
         """Commit another version, signed with a key, if any; return the commit."""
-        settings = {"fastapi_service_environment": {"APP_VERSION": version}}
         path = self.folder / "inventory/group_vars/fastapi.yml"
-        path.write_text(yaml.safe_dump(settings))
+        path.write_text(yaml.safe_dump(release(version)))
         signing = ["-c", "gpg.format=ssh", "-c", f"user.signingKey={key}"]
         self.git("add", ".")
         self.git(*signing, "commit", "-m", version, *(["-S"] if key else []))
@@ -65,11 +63,7 @@ class Repository:
             "fastapi_pull_cohort": cohort,
             **variables,
         }
-        argv = [
-            str(Path(sys.executable).parent / "ansible-playbook"),
-            f"--extra-vars={json.dumps(asked)}",
-            "playbooks/promote.yml",
-        ]
+        argv = playbook_command("playbooks/promote.yml", variables=asked)
         ssh = f"ssh -F {LAB / 'ssh_config'}"
         done, report = run_ansible(argv, GIT_SSH_COMMAND=ssh)
         return Run(done.returncode, report, done.stdout + done.stderr)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from faults import PROGRAM
 
-from conftest import INVENTORIES, ROOT, Run, connect, run_ansible, served_version
+from conftest import ROOT, Run, connect, playbook_command, run_ansible, served_version
 
 Events = list[dict[str, Any]]
 # All that answers on a host, as a restart of it would.
@@ -36,22 +35,17 @@ class Fleet:
     reports: Path
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def command(self, **variables: object) -> list[str]:
+    def command(self, *options: str, **variables: object) -> list[str]:
         known = {
             "fastapi_rollout_hosts": self.pattern,
             "fastapi_rollout_reports_dir": str(self.reports),
             **self.settings,
             **variables,
         }
-        return [
-            str(Path(sys.executable).parent / "ansible-playbook"),
-            *INVENTORIES,
-            f"--extra-vars={json.dumps(known)}",
-            "playbooks/rollout.yml",
-        ]
+        return playbook_command("playbooks/rollout.yml", *options, variables=known)
 
     def roll(self, *options: str, **variables: object) -> Run:
-        argv = [*self.command(**variables), *options]
+        argv = self.command(*options, **variables)
         done, report = run_ansible(argv, timeout_s=1800)
         return Run(done.returncode, report, done.stdout + done.stderr)
 

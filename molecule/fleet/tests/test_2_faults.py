@@ -28,9 +28,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Have every host hold a release with bad applications beside the good one."""
     folder = tmp_path_factory.mktemp("fleet") / "source"
     copy_source(folder)
-    requirements = (folder / "requirements.txt").read_text()
     write_bad_apps(folder)
-    (folder / "requirements.txt").write_text(requirements)
     built = run_playbook(
         "site.yml",
         "services",

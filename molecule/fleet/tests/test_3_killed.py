@@ -13,13 +13,17 @@ from soak_record import add_case
 
 from conftest import ROOT
 
+WINDOW_S = 30
 ZONE = Fleet(
     ["a1", "a2", "a3"],
     "zone_a",
     ROOT / "reports/fleet/killed",
-    {**FLEET.settings, "fastapi_rollout_waves": ["1"], "fastapi_rollout_window_s": 30},
+    {
+        **FLEET.settings,
+        "fastapi_rollout_waves": ["1"],
+        "fastapi_rollout_window_s": WINDOW_S,
+    },
 )
-WINDOW_S = 30
 MOMENTS = range(20)
 # How far apart, in a rollout that takes a minute and a half.
 STEP_S = 4.5

@@ -12,7 +12,7 @@ from fleet_faults import FLEET
 from pulling import REPO, UNIT, Repository, make_repository, refused
 from soak_record import add_case
 
-from conftest import GROUPS, connect, run_playbook, served_version
+from conftest import GROUPS, connect, run_playbook
 
 INTERVAL_S = 30
 LIMIT_S = INTERVAL_S + 90
@@ -121,7 +121,7 @@ def test_an_unsigned_commit_is_refused_by_all(repository: Repository) -> None:
     while len(told) < len(ALL) and time.monotonic() < give_up:
         told |= {name for name in set(ALL) - told if refused(connect(name), commit)}
         time.sleep(1)
-    versions = {name: served_version(connect(name)) for name in FLEET.hosts}
+    versions = FLEET.versions()
     add_case("fleet.json", "unsigned commit", {"refused": sorted(told)})
     assert told == set(ALL)
     assert set(versions.values()) == {"pulled"}

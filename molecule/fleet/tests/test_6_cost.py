@@ -7,7 +7,6 @@ import os
 import resource
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,15 +15,16 @@ from typing import Any
 import pytest
 import yaml
 from fleet_faults import FLEET
+from rolling import release
 from soak_record import add_case
 
-from conftest import INVENTORIES, ROOT, Run, connect, run_playbook
+from conftest import ROOT, Run, connect, playbook_command, run_playbook
 
 PAIRS = 5
 MANY = [100, 300, 1000]
 CONNECTIONS = ROOT / "molecule/fleet/connection"
 CONFIGURATION = {"fastapi_service_body_limit": "3m"}
-RELEASE = {"fastapi_service_environment": {"APP_VERSION": "costly"}}
+RELEASE = release("costly")
 
 
 class Memory:
@@ -89,16 +89,6 @@ def measured(argv: list[str], hosts: int, **settings: str) -> dict[str, Any]:
     }
 
 
-def playbook(name: str, *options: str, **variables: object) -> list[str]:
-    return [
-        str(Path(sys.executable).parent / "ansible-playbook"),
-        *INVENTORIES,
-        f"--extra-vars={json.dumps(variables)}",
-        *options,
-        name,
-    ]
-
-
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Write what any role for nginx does at least; return the playbook."""
@@ -145,8 +135,8 @@ def test_what_nothing_to_do_costs_beside_a_bare_nginx_role(bare: str) -> None:
     assert run_playbook("site.yml", "services").status == 0
     count = len(FLEET.hosts)
     plays = {
-        "ours": playbook("site.yml", "--limit=services"),
-        "bare": playbook(bare),
+        "ours": playbook_command("site.yml", "--limit=services", variables={}),
+        "bare": playbook_command(bare, variables={}),
     }
     settings: dict[str, dict[str, str]] = {
         "ours": {},
@@ -173,7 +163,7 @@ def test_what_nothing_to_do_costs_beside_a_bare_nginx_role(bare: str) -> None:
     ("what", "variables"), [("configuration", CONFIGURATION), ("release", RELEASE)]
 )
 def test_what_a_change_costs(what: str, variables: dict[str, Any]) -> None:
-    argv = playbook("site.yml", "--limit=services", **variables)
+    argv = playbook_command("site.yml", "--limit=services", variables=variables)
     facts = measured(argv, len(FLEET.hosts))
     add_case("fleet.json", f"cost: {what}", facts)
     assert run_playbook("site.yml", "services").status == 0
@@ -207,7 +197,8 @@ def test_what_a_thousand_hosts_cost(
     group = {"hosts": stubs, "vars": {"ansible_connection": "replay"}}
     inventory = tmp_path / "stubs.yml"
     inventory.write_text(yaml.safe_dump({"services": {"children": {"stubs": group}}}))
-    argv = playbook("site.yml", "-i", str(inventory), "--limit=stubs", **variables)
+    options = ["-i", str(inventory), "--limit=stubs"]
+    argv = playbook_command("site.yml", *options, variables=variables)
     facts = measured(
         argv,
         count,
