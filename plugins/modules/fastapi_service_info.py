@@ -34,16 +34,7 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  check_mode:
-    description: Runs in check mode as it does otherwise.
-    support: full
-  diff_mode:
-    description: Has nothing to show.
-    support: none
-  idempotent:
-    description: Changes nothing.
-    support: full
+extends_documentation_fragment: [keepalive.fastapi.reads_only]
 """
 
 EXAMPLES = r"""

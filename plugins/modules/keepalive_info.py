@@ -47,16 +47,7 @@ options:
         unknown.
     type: bool
     default: true
-attributes:
-  check_mode:
-    description: Runs in check mode as it does otherwise.
-    support: full
-  diff_mode:
-    description: Has nothing to show.
-    support: none
-  idempotent:
-    description: Changes nothing.
-    support: full
+extends_documentation_fragment: [keepalive.fastapi.reads_only]
 """
 
 EXAMPLES = r"""

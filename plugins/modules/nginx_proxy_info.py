@@ -26,16 +26,7 @@ options:
     description: Text of files, by path, that root should own with mode 0644.
     type: dict
     default: {}
-attributes:
-  check_mode:
-    description: Runs in check mode as it does otherwise.
-    support: full
-  diff_mode:
-    description: Has nothing to show.
-    support: none
-  idempotent:
-    description: Changes nothing.
-    support: full
+extends_documentation_fragment: [keepalive.fastapi.reads_only]
 """
 
 EXAMPLES = r"""
