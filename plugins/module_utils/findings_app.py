@@ -18,13 +18,12 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.app_command impo
     GUNICORN,
     UVICORN,
 )
-from ansible_collections.keepalive.fastapi.plugins.module_utils.chain import (
+from ansible_collections.keepalive.fastapi.plugins.module_utils.chain_links import (
     NATIVE_ASGI_BACKLOG,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.chain_rules import (
     Inequality,
     check_chain,
-    is_native_asgi,
-    is_uvicorn,
-    refusal,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.hop import (
     ERROR,
@@ -33,6 +32,11 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.hop import (
     App,
     Finding,
     Hop,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.worker_class import (
+    is_native_asgi,
+    is_uvicorn,
+    refusal,
 )
 
 # What a chain that does not hold costs, where it is not a warning.

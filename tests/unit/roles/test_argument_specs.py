@@ -11,7 +11,9 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 import yaml
-from ansible_collections.keepalive.fastapi.plugins.module_utils.chain import BUDGETS
+from ansible_collections.keepalive.fastapi.plugins.module_utils.chain_links import (
+    BUDGETS,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import SITE_MARK
 
 ROLES = sorted((Path(__file__).parents[3] / "roles").iterdir())

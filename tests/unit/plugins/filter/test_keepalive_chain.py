@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keepalive.fastapi.plugins.filter import keepalive_chain
-from ansible_collections.keepalive.fastapi.plugins.module_utils.chain import (
+from ansible_collections.keepalive.fastapi.plugins.module_utils.chain_links import (
     BUDGETS,
     CHAIN,
 )

@@ -7,15 +7,21 @@ from typing import Any, Dict
 
 import pytest
 from ansible_collections.keepalive.fastapi.plugins.module_utils.chain import (
+    OVERRIDES_VARIABLE,
+    derive_chain,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.chain_links import (
     BUDGETS,
     CHAIN,
-    OVERRIDES_VARIABLE,
-    RULES,
     ChainError,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.chain_rules import (
+    RULES,
     Side,
     check_chain,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.worker_class import (
     check_worker_class,
-    derive_chain,
 )
 from hypothesis import assume, given
 from hypothesis import strategies as st
