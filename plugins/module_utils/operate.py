@@ -177,9 +177,7 @@ def roll_back(host: Host, goal: Goal, *, dry_run: bool) -> Tuple[Change, Outcome
     with contextlib.nullcontext() if dry_run else host.switch.exclusive():
         now = running(host.layout)
         if now.deployment.key in (goal.unless, goal.deployment):
-            if not dry_run:
-                _end_idle_trial(host, now)
-            return stays(host, now)
+            return stays(host, now) if dry_run else _settle(host, now, goal)
         then = _way_back(host, now, goal)
         if dry_run:
             outcome = host.switch.would(then.deployment.plan, final=True)
@@ -194,14 +192,24 @@ def roll_back(host: Host, goal: Goal, *, dry_run: bool) -> Tuple[Change, Outcome
 def stays(host: Host, now: Entry) -> Tuple[Change, Outcome]:
     """Return that what is live stays so."""
     live = live_slot(host.layout) or ""
-    return Change(now.deployment, now.deployment), Outcome(False, live, live)
+    return _unchanged(now), Outcome(False, live, live)
 
 
-def _end_idle_trial(host: Host, now: Entry) -> None:
-    """End a trial of which nothing has become live."""
+def _unchanged(now: Entry) -> Change:
+    return Change(now.deployment, now.deployment)
+
+
+def _settle(host: Host, now: Entry, goal: Goal) -> Tuple[Change, Outcome]:
+    """Stay with what is live, and end a trial that would leave it."""
     tried = trial.under_way(host.layout)
     if tried and tried.back_to == now.deployment.key:
         host.switch.end_trial()
+    elif tried and goal.deployment == now.deployment.key:
+        # What comes back to it has been tried itself, from elsewhere.
+        host.switch.keep()
+        host.switch.end_trial()
+        return _unchanged(now), host.switch.converge(now.deployment.plan, final=True)
+    return stays(host, now)
 
 
 def _way_back(host: Host, now: Entry, goal: Goal) -> Entry:

@@ -311,6 +311,16 @@ def test_a_rollback_to_a_deployment_that_nobody_has_proven(service: Service) -> 
     assert live_release(service) == "two"
 
 
+def test_a_rollback_to_what_is_on_trial_keeps_it(tried: Service) -> None:
+    live = running(tried.host.layout).deployment.key
+    _change, outcome = roll_back(tried.operated, Goal(deployment=live), dry_run=False)
+    assert live_release(tried) == "two"
+    assert ended(tried)
+    assert outcome.actions == ["retire"]
+    assert boots_to(tried, "green")
+    assert running_slots(tried) == ["green"]
+
+
 def test_reverted_in_check_mode(tried: Service) -> None:
     before = tried.host.tree()
     _change, outcome = revert(tried.operated, dry_run=True)
