@@ -242,5 +242,5 @@ def _prove(run: Dict[str, Any], proof: Mapping[str, Any]) -> None:
     run["invalid_reasons"] = [*run["invalid_reasons"], *proof["invalid_reasons"]]
     run["valid"] = not run["invalid_reasons"]
     run["reuse"] = proof.get("reuse")
-    # Another nginx, if any, is what runs beside the generator.
-    run["cpu_nginx_s"] = None
+    # Of the generator's own host, and not of the service's.
+    run.update(cpu_nginx_s=None, cpu_steal_s=None, load_1m=None)
