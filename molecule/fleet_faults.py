@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Any
 from faults import SHORT
 from rolling import Fleet, release
 
-from conftest import ROOT, Host, connect, restart, without_ssh
+from conftest import ROOT, Host, connect, is_reached, restart, without_ssh
 
 # The waves of nine hosts in three zones, of which no two of one zone change at once.
 SETTINGS: dict[str, Any] = {
@@ -24,6 +25,8 @@ SETTINGS: dict[str, Any] = {
     "fastapi_rollout_window_s": 60,
 }
 WAVES = [["a1"], ["a2", "b1"], ["a3", "b2", "c1"], ["b3", "c2"], ["c3"]]
+# What the command of a wave makes once that wave is judged.
+JUDGED = ROOT / ".cache/fleet-judged"
 FLEET = Fleet(
     [name for wave in WAVES for name in wave],
     "services",
@@ -32,6 +35,11 @@ FLEET = Fleet(
 )
 PLACES = {"canary": 0, "first wave": 1, "middle wave": 2, "last wave": 4}
 GOOD_APP = "keepalive_demo.main:app"
+USUAL = {"fastapi_service_start_timeout_s": 30, "fastapi_service_request_timeout_s": 5}
+# Of an application that has to start on a busy computer, and then answers wrong.
+PATIENT = {**SHORT, "fastapi_service_start_timeout_s": 15}
+# Longer than SSH tries: five times 15 s.
+CUT_S = 100
 LANES = [
     {
         "name": "version",
@@ -66,9 +74,15 @@ def only_on(hosts: list[str], there: object, elsewhere: object) -> str:
     return f"{{{{ {there!r} if inventory_hostname in {hosts!r} else {elsewhere!r} }}}}"
 
 
-def bad_app(app: str, **more: object) -> Make:
+def bad_app(app: str, **seconds: int) -> Make:
+    """Have another application on those hosts, with other budgets there."""
+
     def make(hosts: list[str]) -> Variables:
-        return {"fastapi_service_app": only_on(hosts, app, GOOD_APP), **more}
+        budgets = {
+            name: only_on(hosts, number, USUAL[name])
+            for name, number in seconds.items()
+        }
+        return {"fastapi_service_app": only_on(hosts, app, GOOD_APP), **budgets}
 
     return make
 
@@ -113,13 +127,15 @@ def full_disk(hosts: list[str]) -> Variables:
     }
 
 
-def cut_off(host: Host, seconds: int) -> None:
-    """Take a host off the network for so long."""
+def cut_off(host: Host) -> None:
+    """Take a host off the network for a time, from in a moment."""
     script = (
-        "route=$(ip route show default); ip link set eth0 down; "
-        f"sleep {seconds}; ip link set eth0 up; ip route add $route"
+        "sleep 1; route=$(ip route show default) && ip link set eth0 down && "
+        f"sleep {CUT_S}; ip link set eth0 up; ip route add $route"
     )
     host.check_output("systemd-run --collect sh -c %s", script)
+    time.sleep(2)
+    assert not is_reached(host), "its network is still there"
 
 
 def loses_ssh(wave: int) -> None:
@@ -127,61 +143,68 @@ def loses_ssh(wave: int) -> None:
 
 
 def loses_network(wave: int) -> None:
-    cut_off(connect(WAVES[wave][0]), 80)
+    cut_off(connect(WAVES[wave][0]))
 
 
 def loses_network_as_it_is_judged(wave: int) -> None:
-    """Cut it off once it is on trial; its command gate waits for that."""
-    wait_for_trial(WAVES[wave][0])
-    cut_off(connect(WAVES[wave][0]), 80)
+    """Cut it off while the command gate looks at it."""
+    until(JUDGED.exists, f"wave {wave + 1} to be judged")
+    cut_off(connect(WAVES[wave][0]))
 
 
-def reboots(wave: int) -> None:
-    wait_for_trial(WAVES[wave][0])
+def reboots_before_its_switch(wave: int) -> None:
+    """Restart it as its trial begins, which is before the new slot starts."""
+    until(lambda: bool(FLEET.status(WAVES[wave][0])["trial"]), "a trial")
     restart(WAVES[wave][0])
 
 
-def wait_for_trial(name: str, limit_s: float = 120) -> None:
-    give_up = time.monotonic() + limit_s
-    while not FLEET.status(name)["trial"]:
-        assert time.monotonic() < give_up, f"{name} has nothing on trial"
-        time.sleep(0.3)
+def reboots_as_it_is_judged(wave: int) -> None:
+    until(JUDGED.exists, f"wave {wave + 1} to be judged")
+    restart(WAVES[wave][0])
 
 
-def until(
-    event: str, wave: int, earlier: Path | None = None, limit_s: float = 600
-) -> None:
-    """Wait until a journal later than ``earlier`` has such an event of a wave."""
+def has_come_to(event: str, wave: int, earlier: Path | None) -> bool:
+    """Tell whether a journal later than ``earlier`` has such an event of a wave."""
+    told = FLEET.events() if FLEET.journal != earlier else []
+    return any(
+        each["event"] == event and each.get("wave", wave) == wave for each in told
+    )
+
+
+# Set when a rollout has ended, so that nothing waits for it any longer.
+_OVER = threading.Event()
+
+
+def until(so: Callable[[], bool], what: str, limit_s: float = 600) -> None:
     give_up = time.monotonic() + limit_s
-    while time.monotonic() < give_up:
-        told = FLEET.events() if FLEET.journal != earlier else []
-        if any(
-            each["event"] == event and each.get("wave", wave) == wave for each in told
-        ):
-            return
+    while not so():
+        if _OVER.is_set() or time.monotonic() > give_up:
+            raise TimeoutError(f"waited for {what}")
         time.sleep(0.2)
-    raise TimeoutError(event)
 
 
 @contextmanager
 def beside(fault: RolloutFault) -> Iterator[None]:
     """Inject the fault when the wave before its own has passed."""
-    earlier = FLEET.journal
-
-    def wait_and_inject() -> None:
-        assert fault.inject
-        if fault.wave:
-            until("promoted", fault.wave - 1, earlier)
-        else:
-            until("plan", 0, earlier)
-        fault.inject(fault.wave)
-
     if not fault.inject:
         yield
         return
+    inject, earlier = fault.inject, FLEET.journal
+    JUDGED.unlink(missing_ok=True)
+    event, wave = ("promoted", fault.wave - 1) if fault.wave else ("plan", 0)
+
+    def wait_and_inject() -> None:
+        until(lambda: has_come_to(event, wave, earlier), f"{event} of wave {wave + 1}")
+        inject(fault.wave)
+
     with ThreadPoolExecutor() as pool:
         injected = pool.submit(wait_and_inject)
-        yield
+        try:
+            yield
+        finally:
+            _OVER.set()
+            injected.exception()
+            _OVER.clear()
         injected.result()
 
 
@@ -197,14 +220,16 @@ FAULTS = [
     *everywhere("fails at import", bad_app("unimportable:app"), CRASHED),
     *everywhere("fails at start-up", bad_app("bad:lifespan_raises"), CRASHED),
     *everywhere(
-        "answers its probe with 500", bad_app("bad:answers_500", **SHORT), "status 500"
+        "answers its probe with 500",
+        bad_app("bad:answers_500", **PATIENT),
+        "status 500",
     ),
     *everywhere(
         "never answers its probe",
         bad_app("bad:never_answers", **SHORT),
         "did not become ready",
     ),
-    *everywhere("answers wrong", wrong_answer, "requests lost"),
+    *everywhere("answers wrong", wrong_answer, "gate probe"),
     *everywhere("keeps no connections", no_keepalive, "gate findings"),
     *everywhere("disk full", full_disk, "disk is full"),
     *[
@@ -219,22 +244,27 @@ FAULTS = [
         )
     ],
     *[
-        RolloutFault(f"{what}: {place}", wave, another_version, "", inject)
+        RolloutFault(f"{what}: {place}", wave, another_version, says, inject)
         for place, wave in PLACES.items()
-        for what, inject in (
-            ("loses sshd", loses_ssh),
-            ("loses its network", loses_network),
-            ("reboots", reboots),
+        for what, inject, says in (
+            ("loses sshd", loses_ssh, "unreachable: "),
+            ("loses its network", loses_network, "unreachable: "),
+            # It may be back before it is asked for the next thing.
+            ("reboots before its switch", reboots_before_its_switch, ""),
         )
     ],
     *[
         RolloutFault(
-            f"loses its network as it is judged: {place}",
+            f"{what} as it is judged: {place}",
             wave,
-            command("sleep 20", wave, limit_s=40),
-            "",
-            loses_network_as_it_is_judged,
+            command(f"{{ touch {JUDGED}; sleep 15; }}", wave, limit_s=30),
+            "could not be confirmed",
+            inject,
         )
         for place, wave in PLACES.items()
+        for what, inject in (
+            ("loses its network", loses_network_as_it_is_judged),
+            ("reboots", reboots_as_it_is_judged),
+        )
     ],
 ]

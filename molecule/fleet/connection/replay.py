@@ -21,7 +21,6 @@ options:
     type: path
     required: true
     env: [{name: REPLAY_ANSWERS}]
-extends_documentation_fragment: [connection_pipeline]
 """
 MODULE = re.compile(rb"ansible(?:_collections\.[a-z_.]+\.plugins)?\.modules\.([a-z_]+)")
 
@@ -29,6 +28,7 @@ MODULE = re.compile(rb"ansible(?:_collections\.[a-z_.]+\.plugins)?\.modules\.([a
 class Connection(ConnectionBase):  # type: ignore[misc]
     transport = "replay"
     has_pipelining = True
+    always_pipeline_modules = True
 
     def _connect(self) -> Connection:
         self._connected = True

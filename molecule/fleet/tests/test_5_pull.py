@@ -14,8 +14,10 @@ from soak_record import add_case
 
 from conftest import GROUPS, connect, run_playbook
 
-INTERVAL_S = 30
-LIMIT_S = INTERVAL_S + 90
+INTERVAL_S = 60
+# How long a run takes is two cores' to say, for twelve hosts that all make one at once;
+# what it takes on one host alone, the scenario `rollout` holds within 90 s.
+LIMIT_S = 600
 BALANCERS, GENERATOR = ["lb1", "lb2"], "gen1"
 CANARIES = ["a1", "b1", "c1", "lb1"]
 ALL = [*FLEET.hosts, *BALANCERS, GENERATOR]
@@ -105,7 +107,7 @@ def test_all_converge_and_none_is_ahead(repository: Repository) -> None:
     facts = {"interval_s": INTERVAL_S, "took_s": {**canaries, **stable}}
     add_case("fleet.json", "pull", {**facts, "ahead": ahead})
     assert ahead == []
-    assert {versions[name] for name in STABLE if name in versions} != {"pulled"}
+    assert "pulled" not in [versions[name] for name in STABLE if name in versions]
     assert set(canaries) == set(CANARIES)
     assert set(stable) == set(STABLE)
     assert FLEET.all_run("pulled")
