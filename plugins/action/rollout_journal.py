@@ -18,6 +18,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.journal import (
     END,
     Journal,
+    ended,
     open_journal,
     unfinished,
 )
@@ -31,6 +32,7 @@ ARGUMENTS: Dict[str, Dict[str, Any]] = {
         "default": "noted",
     },
     "resume": {"type": "bool", "default": False},
+    "take_over": {"type": "bool", "default": False},
     "events": {"type": "list", "elements": "dict", "default": []},
 }
 
@@ -63,14 +65,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             holder=journal.holder if journal else "",
             path=str(journal.path) if journal else "",
             before=journal.before() if journal else {},
+            ended=ended(folder, params["service"]),
         )
         return result
 
     def _journal(self, folder: Path, params: Dict[str, Any]) -> Optional[Journal]:
-        service, resume = params["service"], params["resume"]
+        service = params["service"]
         if params["state"] == "open" and not self._task.check_mode:
             return open_journal(
-                folder, service, this_process(), is_running, resume=resume
+                folder,
+                service,
+                this_process(),
+                is_running,
+                resume=params["resume"],
+                take_over=params["take_over"],
             )
         return unfinished(folder, service)
 
@@ -80,10 +88,12 @@ def this_process() -> Dict[str, Any]:
     return {"controller": socket.gethostname(), "pid": os.getppid()}
 
 
-def is_running(begun: Mapping[str, Any]) -> bool:
-    """Tell whether the process that began still runs, on this controller."""
+def is_running(begun: Mapping[str, Any]) -> Optional[bool]:
+    """Tell whether the process that began still runs; None for another controller's."""
     pid = begun.get("pid")
-    if begun.get("controller") != socket.gethostname() or pid == os.getppid():
+    if begun.get("controller") != socket.gethostname():
+        return None
+    if pid == os.getppid():
         return False
     try:
         words = Path("/proc/{0}/cmdline".format(pid)).read_bytes()

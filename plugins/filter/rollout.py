@@ -54,10 +54,10 @@ def rollout_line(planned: List[List[str]]) -> List[Dict[str, Any]]:
 
 
 def rollout_look(
-    known: List[Mapping[str, Any]], alive: List[str], holder: str
+    known: List[Mapping[str, Any]], alive: List[str], holder: str, ended: List[str]
 ) -> Dict[str, List[str]]:
     """Return which hosts are ready, and which are not; see rollout_plan.look."""
-    return look(known, alive, holder)
+    return look(known, alive, holder, ended)
 
 
 def rollout_before(

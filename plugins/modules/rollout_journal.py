@@ -36,6 +36,12 @@ options:
     description: Whether V(open) goes on with an unfinished journal, or gives it up.
     type: bool
     default: false
+  take_over:
+    description:
+      - Whether V(open) goes on with what another controller has begun, which cannot be
+        seen from here to run or not. Without it that fails.
+    type: bool
+    default: false
   events:
     description: What to add; each has C(event), and whatever else belongs to it.
     type: list
@@ -85,4 +91,10 @@ before:
   returned: success
   type: dict
   sample: {app1.example.com: 5f3c1f3f8a7be2c0}
+ended:
+  description: What RV(holder) was of each of the service's rollouts that has ended.
+  returned: success
+  type: list
+  elements: str
+  sample: [shop.20261127T090000000000@deploy.example.com]
 """

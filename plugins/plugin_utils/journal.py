@@ -89,35 +89,49 @@ def _events(path: Path) -> Iterator[Dict[str, Any]]:
             yield event
 
 
-def unfinished(folder: Path, service: str) -> Optional[Journal]:
-    """Return the service's latest rollout if it has not ended; else None."""
+def journals(folder: Path, service: str) -> List[Journal]:
+    """Return the service's rollouts, the latest last."""
     if not _SERVICE.match(service):
         raise KeepaliveError("no service can be called {0!r}".format(service))
     pattern = "{0}.[0-9]*.jsonl".format(service)
-    latest = max(folder.glob(pattern), default=None)
-    if latest is None or Journal(latest).has_ended:
-        return None
-    return Journal(latest)
+    return [Journal(path) for path in sorted(folder.glob(pattern))]
+
+
+def unfinished(folder: Path, service: str) -> Optional[Journal]:
+    """Return the service's latest rollout if it has not ended; else None."""
+    latest = journals(folder, service)[-1:]
+    return latest[0] if latest and not latest[0].has_ended else None
+
+
+def ended(folder: Path, service: str) -> List[str]:
+    """Return by what names the service's ended rollouts had claimed their hosts.
+
+    A host that was not reached when its rollout ended is claimed by it still.
+    """
+    known = journals(folder, service)
+    return [each.holder for each in known if each.has_ended]
 
 
 def open_journal(
     folder: Path,
     service: str,
     controller: Mapping[str, Any],
-    is_running: Callable[[Mapping[str, Any]], bool],
+    is_running: Callable[[Mapping[str, Any]], Optional[bool]],
     *,
     resume: bool,
+    take_over: bool = False,
 ) -> Journal:
     """Go on with the service's unfinished rollout, or begin another.
 
     Without ``resume`` the unfinished one is given up. ``controller`` names the process
     that begins, and is recorded; ``is_running`` tells whether one that is recorded
-    still is. Raises BusyError if it is.
+    still is, and None where it cannot tell. Raises BusyError if it is, and where it
+    cannot tell unless told to ``take_over``.
     """
     with exclusive(folder / ".lock", "another rollout is just beginning; run again"):
         journal = unfinished(folder, service)
         if journal:
-            _refuse_running(journal, is_running)
+            _refuse_running(journal, is_running, take_over)
             if not resume:
                 journal.note(END, given_up=True)
         if not journal or not resume:
@@ -128,11 +142,22 @@ def open_journal(
 
 
 def _refuse_running(
-    journal: Journal, is_running: Callable[[Mapping[str, Any]], bool]
+    journal: Journal,
+    is_running: Callable[[Mapping[str, Any]], Optional[bool]],
+    take_over: bool,
 ) -> None:
-    begun = [each for each in journal.events() if each["event"] == BEGIN]
-    if begun and is_running(begun[-1]):
+    begun = [each for each in journal.events() if each["event"] == BEGIN][-1:]
+    runs = is_running(begun[0]) if begun else False
+    if runs:
         raise BusyError(
             "rollout {0} is under way on this controller (process {1}); wait for it to "
-            "end".format(journal.id, begun[-1].get("pid"))
+            "end".format(journal.id, begun[0].get("pid"))
+        )
+    if runs is None and not take_over:
+        raise BusyError(
+            "rollout {0} was begun on the controller {1} and may be under way there; "
+            "wait for it to end. If it does not run any more, go on with it: set "
+            "fastapi_rollout_take_over to true".format(
+                journal.id, begun[0].get("controller")
+            )
         )

@@ -49,8 +49,7 @@ def after(facts: Mapping[str, Any], *, stopped: bool) -> str:
         return "{0}{1}".format(seen.release, "" if seen.changed else ", as before")
     back = facts.get("__fastapi_rollout_returned") or {"unreachable": True}
     if back.get("unreachable"):
-        said = "unreachable; if it was on trial, it goes back to {0} by itself"
-        return said.format(before)
+        return _unreachable(facts, before)
     if back.get("failed"):
         return "COULD NOT GO BACK: {0}".format(str(back.get("msg")).partition("\n")[0])
     if back.get("skipped"):
@@ -59,6 +58,16 @@ def after(facts: Mapping[str, Any], *, stopped: bool) -> str:
     nginx = facts.get("__fastapi_rollout_nginx_returned") or {}
     rest = "; its nginx.conf COULD NOT be put back" if nginx.get("failed") else ""
     return "{0} {1}{2}".format(went, back.get("release_to", before), rest)
+
+
+def _unreachable(facts: Mapping[str, Any], before: str) -> str:
+    promoted = facts.get("__fastapi_rollout_promoted") or {}
+    if promoted.get("release"):
+        said = "unreachable; it KEEPS {0}, which was confirmed, until {1} is run there"
+        return said.format(promoted["release"], "playbooks/rollback.yml")
+    return "unreachable; if it was on trial, it goes back to {0} by itself".format(
+        before
+    )
 
 
 def result(

@@ -29,7 +29,8 @@ def waves(
 ) -> List[List[str]]:
     """Return the hosts of each wave, the canaries first.
 
-    ``canary`` is a number of hosts, or their names. ``sizes`` are those of the waves
+    ``canary`` is a number of hosts, or their names, which count whatever their
+    domains. ``sizes`` are those of the waves
     after it, as numbers or percentages of all hosts; the last goes on until no host
     is left. ``domains`` names each host's failure domain, such as its rack or zone; at
     most ``share_percent`` of a domain's hosts are in one wave (and at least one),
@@ -50,7 +51,7 @@ def waves(
             "fastapi_rollout_waves is empty; give sizes, such as [1, 25%]"
         )
     limits = _limits(hosts, domains, share_percent)
-    first = _canaries(hosts, canary)
+    first = _canaries(hosts, canary, domains, limits)
     planned = [first] if first else []
     left = [each for each in hosts if each not in first]
     while left:
@@ -75,14 +76,17 @@ def _size(name: str, given: Any, total: int) -> int:
 
 
 def _canaries(
-    hosts: Sequence[str], canary: Union[int, str, Sequence[str]]
+    hosts: Sequence[str],
+    canary: Union[int, str, Sequence[str]],
+    domains: Mapping[str, str],
+    limits: Mapping[str, int],
 ) -> List[str]:
     """Return the canaries' names; none for 0 or no name."""
     name = "fastapi_rollout_canary"
     if isinstance(canary, (int, str)):
         if str(canary) == "0":
             return []
-        return list(hosts[: _size(name, canary, len(hosts))])
+        return _take(hosts, _size(name, canary, len(hosts)), domains, limits)
     unknown = [each for each in canary if each not in hosts]
     if unknown:
         raise KeepaliveError(
@@ -153,13 +157,16 @@ def referee(number: int) -> str:
 
 
 def look(
-    known: Sequence[Mapping[str, Any]], alive: Sequence[str], holder: str
+    known: Sequence[Mapping[str, Any]],
+    alive: Sequence[str],
+    holder: str,
+    ended: Sequence[str],
 ) -> Dict[str, List[str]]:
     """Return which hosts are ``ready``, ``unfit``, ``unreachable``, and in whose hands.
 
     ``known`` are the variables of all hosts, ``alive`` those still in the play.
     Of them all, those are ``claimed`` that the rollout called ``holder`` has claimed,
-    and those ``held`` that another one has.
+    and those ``held`` that another one has; but for one of those that have ``ended``.
     """
     found: Dict[str, List[str]] = {
         "ready": [],
@@ -172,14 +179,15 @@ def look(
         name = facts["inventory_hostname"]
         reached = facts.get("__fastapi_rollout_reached") or {}
         host = facts.get("__fastapi_service_host") or {}
-        if reached.get("unreachable") or name not in alive:
+        if reached.get("unreachable") or (reached and name not in alive):
             found["unreachable"].append(name)
-        elif facts.get("__fastapi_rollout_unfit"):
+        # Without an answer, it was refused before it was asked.
+        elif facts.get("__fastapi_rollout_unfit") or not reached:
             found["unfit"].append(name)
         else:
             found["ready"].append(name)
         claimed_by = host.get("claim_holder")
-        if claimed_by:
+        if claimed_by and claimed_by not in ended:
             found["claimed" if claimed_by == holder else "held"].append(name)
     return found
 

@@ -41,9 +41,9 @@ class Seen:
 class Limits:
     """What a rollout bears, and what it asks.
 
-    ``max_failed`` and ``max_unreachable`` hosts, of which ``unreachable`` were so
-    before it began; ``inconclusive`` is stop or continue; each host that changed must
-    have been asked by all ``gates``.
+    ``max_failed`` and ``max_unreachable`` hosts, of which ``unfit`` and ``unreachable``
+    were so before it began; ``inconclusive`` is stop or continue; each host that
+    changed must have been asked by all ``gates``.
     """
 
     max_failed: int
@@ -51,6 +51,7 @@ class Limits:
     inconclusive: str
     gates: Sequence[str] = ()
     unreachable: int = 0
+    unfit: int = 0
 
 
 def seen_of(facts: Mapping[str, Any]) -> Seen:
@@ -98,7 +99,7 @@ def _too_many(hosts: Sequence[Seen], limits: Limits) -> Iterator[str]:
     """Yield what more hosts suffered than is allowed."""
     failed = [each for each in hosts if each.state == FAILED]
     unreachable = [each.name for each in hosts if each.state == UNREACHABLE]
-    if len(failed) > limits.max_failed:
+    if failed and limits.unfit + len(failed) > limits.max_failed:
         for each in failed:
             reason = each.reason.partition("\n")[0]
             yield "{0} could not be deployed to: {1}".format(each.name, reason)

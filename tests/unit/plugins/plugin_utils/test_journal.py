@@ -13,6 +13,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 from ansible_collections.keepalive.fastapi.plugins.plugin_utils.journal import (
     Journal,
+    ended,
     open_journal,
     unfinished,
 )
@@ -69,6 +70,14 @@ def test_hosts_are_claimed_by_one_name_all_the_time(tmp_path: Path) -> None:
     assert first.holder == first.id + "@ctl"
 
 
+def test_who_may_have_left_claims(tmp_path: Path) -> None:
+    first = begun(tmp_path)
+    assert ended(tmp_path, "shop") == []
+    first.note("end")
+    begun(tmp_path)
+    assert ended(tmp_path, "shop") == [first.holder]
+
+
 def test_services_are_apart(tmp_path: Path) -> None:
     assert begun(tmp_path, "shop").id != begun(tmp_path, "shop-b").id
     assert len(begun(tmp_path, "shop").events()) == 2
@@ -80,6 +89,19 @@ def test_one_that_runs_is_left_alone(tmp_path: Path) -> None:
         open_journal(
             tmp_path, "shop", {"pid": 2}, lambda each: each["pid"] == 1, resume=False
         )
+
+
+def test_another_controllers_is_taken_over_only_if_told_to(tmp_path: Path) -> None:
+    first = begun(tmp_path)
+
+    def unknown(_begun: Mapping[str, Any]) -> None:
+        return None
+
+    here = {"controller": "here", "pid": 2}
+    with pytest.raises(BusyError, match=r"on the controller ctl .*_take_over to true"):
+        open_journal(tmp_path, "shop", here, unknown, resume=True)
+    taken = open_journal(tmp_path, "shop", here, unknown, resume=True, take_over=True)
+    assert taken.id == first.id
 
 
 def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:

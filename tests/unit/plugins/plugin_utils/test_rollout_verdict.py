@@ -70,6 +70,13 @@ def test_hosts_of_all_waves_count() -> None:
     assert found["reasons"][0] == "a could not be deployed to: no disk"
 
 
+def test_hosts_that_were_not_ready_count_as_failed() -> None:
+    failed = Limits(max_failed=1, max_unreachable=0, inconclusive="stop", unfit=1)
+    assert judge([deployed("a")], ["a"], [], failed)["verdict"] == "pass"
+    hosts = [Seen("a", "failed", "no disk"), deployed("b")]
+    assert judge(hosts, ["a", "b"], [], failed)["verdict"] == "fail"
+
+
 def test_gates_of_earlier_waves_were_judged_then() -> None:
     assert (
         judge([deployed("a", BAD), deployed("b")], ["b"], [], STRICT)["verdict"]
@@ -263,6 +270,12 @@ def test_who_is_promoted_and_who_is_lost() -> None:
     }
 
 
+KEPT = (
+    "unreachable; it KEEPS two, which was confirmed, until playbooks/rollback.yml is "
+    "run there"
+)
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [
@@ -296,6 +309,14 @@ def test_who_is_promoted_and_who_is_lost() -> None:
         (
             {"rollout_outcome": TWO, "rollout_returned": {"unreachable": True}},
             "unreachable; if it was on trial, it goes back to one by itself",
+        ),
+        (
+            {
+                "rollout_outcome": TWO,
+                "rollout_promoted": {"release": "two"},
+                "rollout_returned": {"unreachable": True},
+            },
+            KEPT,
         ),
     ],
 )
