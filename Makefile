@@ -21,7 +21,7 @@ help:
 	@echo "make molecule   Molecule scenarios alone"
 	@echo "make calibrate  how often the benchmark is wrong, after make demo (about 100 minutes)"
 	@echo "make soak       hundreds of switches and faults under millions of requests (about 3 hours)"
-	@echo "make fleet      rollouts to a fleet of twelve, and all that can befall them (about 3 hours)"
+	@echo "make fleet      rollouts to a fleet of twelve, and all that can befall them (about 7 hours)"
 	@echo "make clean      remove hosts, idle lab images, .venv, caches and reports/ (Debian packages stay)"
 
 $(VENV)/.ready: requirements-dev.txt
