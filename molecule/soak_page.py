@@ -74,8 +74,9 @@ def sentences(cases: dict[str, Case]) -> Iterator[tuple[str, str]]:
             "worse" if lost or failed else "better",
             (
                 f"{len(others)} faults that may lose nothing: {lost} requests lost. "
-                f"{len(all_faults) - len(others)} more kill what has some in its "
-                f"hands. {len(failed)} did not end as they should."
+                f"{len(all_faults) - len(others)} more have to lose some: what a "
+                "killed process had in its hands, or what came while nothing could "
+                f"serve. {len(failed)} did not end as they should."
             ),
         )
 
@@ -199,6 +200,11 @@ def races(cases: list[Case]) -> Table:
     return Table(["", "tries", "lost"], rows)
 
 
+def step_of(task: str) -> str:
+    """Return a role's step, such as `switch`, from a task's whole name."""
+    return task.rpartition(" : ")[2].partition(" | ")[0]
+
+
 def faults(cases: list[Case]) -> Table:
     rows = [
         [
@@ -207,7 +213,7 @@ def faults(cases: list[Case]) -> Table:
             str(case.get("lost", "")),
             str(case.get("seconds_with_loss", "")),
             str(case.get("serves_again_s", "")),
-            "; ".join(case["mended_by"]) or "nothing to mend",
+            ", ".join(map(step_of, case["mended_by"])) or "nothing to mend",
             case.get("failed") or lost_of(case.get("lanes", {})),
         ]
         for case in cases
