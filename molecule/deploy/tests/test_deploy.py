@@ -278,6 +278,8 @@ def test_check_mode_on_a_converged_host_changes_nothing(
     assert run.stats(name)["changed"] == 0
 
 
+# What follows is the controller's to do, whatever the host.
+@pytest.mark.on_hosts("n130")
 def test_check_mode_tells_what_would_change(
     deploy: Deploy, name: str, slots: Slots
 ) -> None:
@@ -295,6 +297,7 @@ def test_check_mode_tells_what_would_change(
     assert slots("alpha") == before
 
 
+@pytest.mark.on_hosts("d12")
 def test_numbers_and_switches_as_text_mean_the_same(deploy: Deploy, name: str) -> None:
     """``-e name=value`` on the command line gives text."""
     given = yaml.safe_load(
@@ -312,9 +315,10 @@ def test_numbers_and_switches_as_text_mean_the_same(deploy: Deploy, name: str) -
     assert run.stats(name)["changed"] == 0
 
 
+@pytest.mark.on_hosts("n130")
 def test_second_converge_makes_few_remote_calls(deploy: Deploy, name: str) -> None:
     run = deploy("-vvv")
     assert run.stats(name)["changed"] == 0
     # With -vvv the SSH connection prints each command that it sends.
     calls = run.output.count("SSH: EXEC ssh ")
-    assert 0 < calls <= 18
+    assert 0 < calls <= 10

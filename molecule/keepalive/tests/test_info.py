@@ -9,6 +9,7 @@ import pytest
 
 from conftest import Host, run_playbook
 
+pytestmark = pytest.mark.on_hosts("d13", "n130")
 SITE, KEPT = "/etc/nginx/conf.d/counted.conf", "/root/counted.conf.kept"
 Sabotage: TypeAlias = Callable[[str], None]
 RELOAD = "nginx -s reload; sleep 1"

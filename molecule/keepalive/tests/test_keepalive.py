@@ -11,6 +11,7 @@ import yaml
 
 from conftest import Deploy, Host, Script, Slots
 
+pytestmark = pytest.mark.on_hosts("d13", "n130")
 CONNECTIONS, REQUESTS_EACH = 8, 500
 REQUESTS = CONNECTIONS * REQUESTS_EACH
 ACCEPTED = "/var/lib/counted/accepted"

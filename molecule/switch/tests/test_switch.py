@@ -10,6 +10,9 @@ from faults import copy_source
 
 from conftest import BackgroundLoad, Deploy, Host, Script, Slots, restart
 
+# The third has test_faults, which takes as long.
+pytestmark = pytest.mark.on_hosts("d12", "d13")
+
 
 @pytest.fixture
 def changed_source(tmp_path: Path) -> str:
