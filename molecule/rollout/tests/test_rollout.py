@@ -28,6 +28,8 @@ KILLED: dict[str, Any] = {
 }
 SETTINGS: dict[str, Any] = {
     "fastapi_rollout_soak_s": 3,
+    # With the usual minute, the window would be refused.
+    "fastapi_rollout_command_timeout_s": 10,
     "fastapi_rollout_window_s": 60,
     "fastapi_rollout_waves": ["2"],
 }
