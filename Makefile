@@ -15,7 +15,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 .PHONY: help demo calibrate soak fleet test lint copy ruff mypy ansible-lint sanity unit molecule no-hosts clean
 help:
 	@echo "make demo       a FastAPI service behind nginx, on a lab host on this computer"
-	@echo "make test       lint, unit tests and Molecule scenarios (about 50 minutes)"
+	@echo "make test       lint, unit tests and Molecule scenarios (about 40 minutes)"
 	@echo "make lint       ansible-lint, ansible-test sanity, ruff and mypy alone"
 	@echo "make unit       unit tests alone"
 	@echo "make molecule   Molecule scenarios alone"
