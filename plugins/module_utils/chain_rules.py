@@ -44,6 +44,21 @@ def _just(variable: str) -> Side:
     return Side(f"{{{variable}}}", itemgetter(variable))
 
 
+def _with_margin(variable: str) -> Side:
+    return Side(f"{{{variable}}} + {MARGIN_S}", lambda v: v[variable] + MARGIN_S)
+
+
+# How long nobody serves while the app restarts, and what arrives in that time.
+_RESTART = Side(
+    "{app_graceful_s} + {start_timeout_s}",
+    lambda v: v["app_graceful_s"] + v["start_timeout_s"],
+)
+_QUEUED = Side(
+    "{peak_requests_per_s} * ({app_graceful_s} + {start_timeout_s})",
+    lambda v: v["peak_requests_per_s"] * _RESTART.value(v),
+)
+
+
 @dataclass(frozen=True)
 class Inequality:
     """One inequality between values of a chain, evaluated."""
@@ -119,9 +134,7 @@ def _fields(template: str) -> Tuple[str, ...]:
 RULES: Tuple[Rule, ...] = (
     Rule(
         "client_idle",
-        Side(
-            f"{{client_idle_s}} + {MARGIN_S}", lambda v: v["client_idle_s"] + MARGIN_S
-        ),
+        _with_margin("client_idle_s"),
         "<=",
         _just("client_keepalive_s"),
         "the client must close an idle connection before nginx does",
@@ -129,10 +142,7 @@ RULES: Tuple[Rule, ...] = (
     ),
     Rule(
         "upstream_idle",
-        Side(
-            f"{{upstream_keepalive_s}} + {MARGIN_S}",
-            lambda v: v["upstream_keepalive_s"] + MARGIN_S,
-        ),
+        _with_margin("upstream_keepalive_s"),
         "<=",
         _just("app_keepalive_s"),
         "nginx must close an idle connection before the app does",
@@ -170,10 +180,7 @@ RULES: Tuple[Rule, ...] = (
     Rule(
         # gasgi.py reports every second, and not at all in its _shutdown().
         "recycle_asgi",
-        Side(
-            f"{{request_timeout_s}} + {MARGIN_S}",
-            lambda v: v["request_timeout_s"] + MARGIN_S,
-        ),
+        _with_margin("request_timeout_s"),
         "<",
         _just("app_heartbeat_s"),
         "a recycled worker sends no heartbeat while it finishes its requests",
@@ -194,10 +201,7 @@ RULES: Tuple[Rule, ...] = (
     ),
     Rule(
         "linger_graceful",
-        Side(
-            f"{{upstream_keepalive_s}} + {MARGIN_S}",
-            lambda v: v["upstream_keepalive_s"] + MARGIN_S,
-        ),
+        _with_margin("upstream_keepalive_s"),
         "<=",
         _just("app_graceful_s"),
         "a lingering worker must outlive the connections nginx holds to it",
@@ -206,10 +210,7 @@ RULES: Tuple[Rule, ...] = (
     ),
     Rule(
         "linger_heartbeat",
-        Side(
-            f"{{upstream_keepalive_s}} + {MARGIN_S}",
-            lambda v: v["upstream_keepalive_s"] + MARGIN_S,
-        ),
+        _with_margin("upstream_keepalive_s"),
         "<",
         _just("app_heartbeat_s"),
         "Gunicorn's asgi worker sends no heartbeat while it lingers",
@@ -230,10 +231,7 @@ RULES: Tuple[Rule, ...] = (
     ),
     Rule(
         "restart_read",
-        Side(
-            "{app_graceful_s} + {start_timeout_s}",
-            lambda v: v["app_graceful_s"] + v["start_timeout_s"],
-        ),
+        _RESTART,
         "<",
         _just("proxy_read_s"),
         "a request queued in the socket while the app restarts must not time out",
@@ -242,10 +240,7 @@ RULES: Tuple[Rule, ...] = (
     ),
     Rule(
         "restart_send",
-        Side(
-            "{app_graceful_s} + {start_timeout_s}",
-            lambda v: v["app_graceful_s"] + v["start_timeout_s"],
-        ),
+        _RESTART,
         "<",
         _just("proxy_send_s"),
         "a body larger than the socket's buffer waits while the app restarts",
@@ -254,12 +249,7 @@ RULES: Tuple[Rule, ...] = (
     ),
     Rule(
         "restart_queue",
-        Side(
-            "{peak_requests_per_s} * ({app_graceful_s} + {start_timeout_s})",
-            lambda v: (
-                v["peak_requests_per_s"] * (v["app_graceful_s"] + v["start_timeout_s"])
-            ),
-        ),
+        _QUEUED,
         "<",
         _just("backlog"),
         "the socket must queue what arrives while the app restarts; a full unix"
@@ -270,12 +260,7 @@ RULES: Tuple[Rule, ...] = (
     ),
     Rule(
         "restart_queue_asgi",
-        Side(
-            "{peak_requests_per_s} * ({app_graceful_s} + {start_timeout_s})",
-            lambda v: (
-                v["peak_requests_per_s"] * (v["app_graceful_s"] + v["start_timeout_s"])
-            ),
-        ),
+        _QUEUED,
         "<",
         Side(str(NATIVE_ASGI_BACKLOG), lambda _: NATIVE_ASGI_BACKLOG),
         "Gunicorn's asgi worker ignores the backlog it is given and listens with"
