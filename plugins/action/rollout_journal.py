@@ -65,7 +65,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             holder=journal.holder if journal else "",
             path=str(journal.path) if journal else "",
             before=journal.before() if journal else {},
-            ended=ended(folder, params["service"]),
+            # All journals are read for it, and a rollout notes many events.
+            ended=[] if params["events"] else ended(folder, params["service"]),
         )
         return result
 

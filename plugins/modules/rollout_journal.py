@@ -92,7 +92,9 @@ before:
   type: dict
   sample: {app1.example.com: 5f3c1f3f8a7be2c0}
 ended:
-  description: What RV(holder) was of each of the service's rollouts that has ended.
+  description:
+    - What RV(holder) was of each of the service's rollouts that has ended; empty with
+      O(events).
   returned: success
   type: list
   elements: str
