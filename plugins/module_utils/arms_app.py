@@ -13,11 +13,16 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 
+# No option of Gunicorn's but of the configuration that the role writes for it, which
+# reads it from the environment.
+LISTENERS = "listeners-per-worker"
+_LISTENERS_VARIABLE = "KEEPALIVE_LISTENERS_PER_WORKER"
 # Options of Gunicorn that an arm may have other than the live slot, and their type.
 GUNICORN_OPTIONS: Dict[str, type] = {
     "backlog": int,
     "graceful-timeout": int,
     "keep-alive": int,
+    LISTENERS: int,
     "log-level": str,
     "max-requests": int,
     "max-requests-jitter": int,
@@ -91,11 +96,18 @@ def check_gunicorn(options: Mapping[str, object]) -> None:
 
 def app_command(unit: LiveUnit, options: Mapping[str, object]) -> List[str]:
     """Return the live slot's command line with the arm's options."""
-    flags = [word for name, value in options.items() for word in ("--" + name, value)]
-    return [*unit.command, *map(str, flags)]
+    flags = [
+        word
+        for name, value in options.items()
+        if name != LISTENERS
+        for word in ("--" + name, str(value))
+    ]
+    return [*unit.command, *flags]
 
 
-def app_properties(unit: LiveUnit, name: str) -> List[str]:
+def app_properties(
+    unit: LiveUnit, name: str, options: Mapping[str, object]
+) -> List[str]:
     """Return the properties of the transient unit: its sandbox is the live slot's.
 
     It takes its socket along when it ends, which systemd holds as it does the live
@@ -103,7 +115,12 @@ def app_properties(unit: LiveUnit, name: str) -> List[str]:
     """
     kept = [each for each in unit.settings if each.partition("=")[0] not in _LEFT_OUT]
     stop = "ExecStopPost=+/bin/systemctl --no-block stop {0}.socket".format(name)
-    return [*kept, stop, "TimeoutStopSec=10"]
+    environment = (
+        ["Environment={0}={1}".format(_LISTENERS_VARIABLE, options[LISTENERS])]
+        if LISTENERS in options
+        else []
+    )
+    return [*kept, *environment, stop, "TimeoutStopSec=10"]
 
 
 def socket_properties(target: str, group: str, backlog: object) -> List[str]:

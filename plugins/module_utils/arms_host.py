@@ -296,7 +296,7 @@ class Arms:
                 yield Unit(
                     name,
                     app_command(live, options),
-                    app_properties(live, name),
+                    app_properties(live, name, options),
                     place["app_socket"],
                     socket_properties=socket_properties(
                         place["app_socket"], self._nginx_group(), options["backlog"]

@@ -17,11 +17,19 @@ from __future__ import annotations
 from typing import Dict
 
 from ansible_collections.keepalive.fastapi.plugins.module_utils.arms import Arm
+from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_app import (
+    LISTENERS,
+)
 from ansible_collections.keepalive.fastapi.plugins.module_utils.reuse import (
     CONNECTION_HEADER,
 )
 
-GUNICORN: Dict[str, int] = {"workers": 3, "backlog": 2048, "keep-alive": 120}
+GUNICORN: Dict[str, int] = {
+    "workers": 3,
+    "backlog": 2048,
+    "keep-alive": 120,
+    LISTENERS: 1,
+}
 
 _CONFIG = """\
 user {user};

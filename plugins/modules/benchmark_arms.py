@@ -70,6 +70,8 @@ options:
             C(worker-connections) and C(workers). With any, the arm has an
             application of
             its own, in a unit with the live slot's sandbox and environment.
+          - C(listeners-per-worker) stands for the variable of that name of the role
+            P(keepalive.fastapi.fastapi_service#role).
         type: dict
         default: {}
       slot:

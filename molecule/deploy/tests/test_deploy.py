@@ -143,6 +143,13 @@ def test_gunicorn_follows_the_chain(host: Host) -> None:
     assert 'worker_class = "uvicorn_worker.UvicornWorker"' in config.replace("'", '"')
 
 
+def test_a_worker_listens_as_often_as_asked(host: Host) -> None:
+    """Without that it has 16 files open, the links of which no host need let us read."""
+    main = show(host, "beta@blue.service", "MainPID")["MainPID"]
+    files = host.check_output("ls /proc/$(pgrep -P %s)/fd", main).split()
+    assert len(files) > 32
+
+
 def test_forwarded_headers_are_overwritten(script: Script) -> None:
     spoofed = {
         "X-Forwarded-For": "6.6.6.6",

@@ -7,6 +7,7 @@ from typing import Any, Dict
 
 import pytest
 from ansible_collections.keepalive.fastapi.plugins.module_utils.arms_app import (
+    LISTENERS,
     app_command,
     app_properties,
     check_gunicorn,
@@ -39,14 +40,14 @@ WantedBy=multi-user.target
 
 def test_the_live_slots_command_with_what_differs() -> None:
     unit = read_unit(UNIT, "blue")
-    assert app_command(unit, {"workers": 4}) == [
+    assert app_command(unit, {"workers": 4, LISTENERS: 1}) == [
         *("/srv/demo/releases/1/venv/bin/python", "-m", "gunicorn"),
         *("--config", "/etc/demo/blue/g.py", "--workers", "4"),
     ]
 
 
 def test_the_sandbox_is_the_live_slots() -> None:
-    got = app_properties(read_unit(UNIT, "blue"), "x")
+    got = app_properties(read_unit(UNIT, "blue"), "x", {LISTENERS: 2})
     assert got[:5] == [
         "User=demo",
         "EnvironmentFile=/etc/demo/blue/environment",
@@ -55,6 +56,7 @@ def test_the_sandbox_is_the_live_slots() -> None:
         "SystemCallFilter=~@privileged",
     ]
     assert "ExecStopPost=+/bin/systemctl --no-block stop x.socket" in got
+    assert "Environment=KEEPALIVE_LISTENERS_PER_WORKER=2" in got
     assert not [each for each in got if each.startswith(("Type", "Restart"))]
 
 
