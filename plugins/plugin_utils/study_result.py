@@ -10,6 +10,7 @@ of each field.
 
 from __future__ import annotations
 
+import re
 from statistics import fmean
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, TypedDict
 
@@ -211,11 +212,22 @@ def _pairs(base: Sequence[Run], other: Sequence[Run]) -> List[Sequence[float]]:
 
 def _doubts(runs: Sequence[Run], pairs: int) -> List[str]:
     """Return why these runs cannot be compared, each reason once."""
-    reasons = [reason for run in runs for reason in run["invalid_reasons"]]
+    reasons = _once([reason for run in runs for reason in run["invalid_reasons"]])
     if pairs < LEAST_PAIRS:
         reasons.append(
             "{0} valid {1}; at least {2} are needed".format(
                 pairs, "pair" if pairs == 1 else "pairs", LEAST_PAIRS
             )
         )
-    return list(dict.fromkeys(reasons))
+    return reasons
+
+
+def _once(reasons: Sequence[str]) -> List[str]:
+    """Return the first of reasons that differ in numbers only, and how many follow."""
+    alike: Dict[str, List[str]] = {}
+    for reason in reasons:
+        alike.setdefault(re.sub(r"\d+(\.\d+)?", "N", reason), []).append(reason)
+    return [
+        first + (" (and {0} more)".format(len(others)) if others else "")
+        for first, *others in alike.values()
+    ]

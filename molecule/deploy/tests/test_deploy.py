@@ -144,7 +144,7 @@ def test_gunicorn_follows_the_chain(host: Host) -> None:
 
 
 def test_a_worker_listens_as_often_as_asked(host: Host) -> None:
-    """Without that it has 16 files open, the links of which no host need let us read."""
+    """Without that it has 16 files open; a lab host does not tell which."""
     main = show(host, "beta@blue.service", "MainPID")["MainPID"]
     files = host.check_output("ls /proc/$(pgrep -P %s)/fd", main).split()
     assert len(files) > 32

@@ -174,13 +174,13 @@ def test_one_run_that_is_not_valid_spoils_its_comparison_only(
 
 
 def test_reasons_are_told_once_and_never_missing(study: Study) -> None:
-    for run in study.runs:
-        run.update(valid=False, invalid_reasons=["redirects"])
+    for number, run in enumerate(study.runs):
+        run.update(valid=False, invalid_reasons=["{0}.5 redirects".format(number)])
     del study.runs[0]["invalid_reasons"]
     (comparison,) = study.build()["hosts"]["web1"]["comparisons"]
     assert comparison["reasons"] == [
         "the run was not measured",
-        "redirects",
+        "1.5 redirects (and 14 more)",
         "0 valid pairs; at least 8 are needed",
     ]
 
