@@ -180,7 +180,7 @@ def test_reasons_are_told_once_and_never_missing(study: Study) -> None:
     (comparison,) = study.build()["hosts"]["web1"]["comparisons"]
     assert comparison["reasons"] == [
         "the run was not measured",
-        "1.5 redirects (and 14 more)",
+        "3.5 redirects (and 14 more)",
         "0 valid pairs; at least 8 are needed",
     ]
 
