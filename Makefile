@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Python's byte code stays out of the tree that is hashed, linted and packed.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
-.PHONY: help demo calibrate soak fleet test lint copy ruff mypy ansible-lint sanity unit molecule no-hosts clean
+.PHONY: help demo calibrate soak rollout fleet test lint copy ruff mypy ansible-lint sanity unit molecule no-hosts clean
 help:
 	@echo "make demo       a FastAPI service behind nginx, on a lab host on this computer"
 	@echo "make test       lint, unit tests and Molecule scenarios (about 40 minutes)"
@@ -21,6 +21,7 @@ help:
 	@echo "make molecule   Molecule scenarios alone"
 	@echo "make calibrate  how often the benchmark is wrong, after make demo (about 100 minutes)"
 	@echo "make soak       hundreds of switches and faults under millions of requests (about 3 hours)"
+	@echo "make rollout    balancer, pull, trials and rollouts that do not go well (a quarter of an hour)"
 	@echo "make fleet      rollouts to a fleet of twelve, and all that can befall them (about 7 hours)"
 	@echo "make clean      remove hosts, idle lab images, .venv, caches and reports/ (Debian packages stay)"
 
@@ -72,6 +73,9 @@ soak: no-hosts
 	@rm -f reports/soak.json reports/soak.html
 	@molecule test -s soak --report
 	@echo "reports/soak.json, reports/soak.html"
+
+rollout: no-hosts
+	@molecule test -s rollout_more --report
 
 # Twelve hosts, so some 2 GB of memory.
 fleet: $(VENV)/.ready .lab/.tools
@@ -126,8 +130,8 @@ unit: $(VENV)/.ready
 	@pytest -n auto tests/unit examples/demo_app/tests
 
 molecule: no-hosts
-	@# Not the long ones: soak, and rollout, which takes 20 minutes.
-	@molecule test --all --exclude soak --exclude rollout --report
+	@# Not the long ones, which have targets of their own.
+	@molecule test --all --exclude soak --exclude rollout_more --report
 
 no-hosts: $(VENV)/.ready .lab/.tools
 	@# What an interrupted run left, hosts and Molecule's own notes, goes first.

@@ -11,9 +11,25 @@ from typing import Any
 
 from faults import PROGRAM
 
-from conftest import ROOT, Run, connect, playbook_command, run_ansible, served_version
+from conftest import (
+    HOSTS,
+    ROOT,
+    Run,
+    connect,
+    playbook_command,
+    run_ansible,
+    served_version,
+)
 
 Events = list[dict[str, Any]]
+# Of the three hosts that the scenarios have.
+OF_THREE: dict[str, Any] = {
+    "fastapi_rollout_soak_s": 3,
+    # With the usual minute, the window would be refused.
+    "fastapi_rollout_command_timeout_s": 10,
+    "fastapi_rollout_window_s": 60,
+    "fastapi_rollout_waves": ["2"],
+}
 # All that answers on a host, as a restart of it would.
 DOWN_AND_UP = """
 live=alpha@$(basename $(readlink /run/alpha/live.sock) .sock)
@@ -76,6 +92,15 @@ class Fleet:
     def on_trial(self) -> list[str]:
         return [name for name in self.hosts if self.status(name)["trial"]]
 
+    def on_one(self) -> str:
+        """Have all on one version, whichever that is, and none on trial; return it."""
+        versions = set(self.versions().values())
+        if len(versions) == 1 and not self.on_trial():
+            return versions.pop()
+        run = self.roll(**release("one"))
+        assert run.status == 0, run.output
+        return "one"
+
     @property
     def journal(self) -> Path | None:
         """Return the latest rollout's journal."""
@@ -85,3 +110,7 @@ class Fleet:
         """Return all that the latest journal says."""
         assert self.journal
         return [json.loads(line) for line in self.journal.read_text().splitlines()]
+
+
+def fleet_of_three(reports: Path) -> Fleet:
+    return Fleet(list(HOSTS), "molecule", reports, OF_THREE)

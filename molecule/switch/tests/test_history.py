@@ -12,6 +12,8 @@ pytestmark = pytest.mark.on_hosts("d12")
 def test_what_failed_or_was_left_is_marked(
     host: Host, name: str, deploy: Deploy
 ) -> None:
+    # What a rollout left behind would be good as well.
+    assert deploy().status == 0
     another = {"fastapi_service_environment": {"APP_VERSION": "2"}}
     assert deploy(**another).status == 0
     assert deploy(fastapi_service_app="keepalive_demo.missing:app").status != 0
