@@ -16,12 +16,8 @@ def fleet(tmp_path: Path) -> Fleet:
     return fleet_of_three(tmp_path / "reports")
 
 
-@pytest.fixture
-def good(fleet: Fleet) -> str:
-    return fleet.on_one()
-
-
-def test_a_good_release_reaches_all_and_loses_nothing(fleet: Fleet, good: str) -> None:
+def test_a_good_release_reaches_all_and_loses_nothing(fleet: Fleet) -> None:
+    good = fleet.on_one()
     new = f"{good}+"
     probes = [BackgroundProbe(connect(name), name) for name in fleet.hosts]
     with ExitStack() as stack:
@@ -43,7 +39,8 @@ def test_a_good_release_reaches_all_and_loses_nothing(fleet: Fleet, good: str) -
     assert {again.stats(name)["changed"] for name in fleet.hosts} == {0}
 
 
-def test_who_was_promoted_comes_back_as_well(fleet: Fleet, good: str) -> None:
+def test_who_was_promoted_comes_back_as_well(fleet: Fleet) -> None:
+    good = fleet.on_one()
     hosts = [connect(name) for name in fleet.hosts]
     nginx_conf = [host.file("/etc/nginx/nginx.conf").content for host in hosts]
     run = fleet.roll(

@@ -27,19 +27,16 @@ def fleet(tmp_path: Path) -> Fleet:
     return fleet_of_three(tmp_path / "reports")
 
 
-@pytest.fixture
-def good(fleet: Fleet) -> str:
-    return fleet.on_one()
-
-
-def test_the_plan_alone_changes_nothing(fleet: Fleet, good: str) -> None:
+def test_the_plan_alone_changes_nothing(fleet: Fleet) -> None:
+    good = fleet.on_one()
     run = fleet.roll("--check", **release("other"))
     assert run.status == 0, run.output
     assert "3 hosts in 2 waves: d12; d13, n130." in run.output
     assert fleet.all_run(good)
 
 
-def test_a_second_rollout_is_refused(fleet: Fleet, good: str) -> None:
+def test_a_second_rollout_is_refused(fleet: Fleet) -> None:
+    good = fleet.on_one()
     claim = {"name": "alpha", "holder": "somebody else"}
     run_module(fleet.hosts[1], "fastapi_claim", **claim)
     try:
@@ -53,7 +50,8 @@ def test_a_second_rollout_is_refused(fleet: Fleet, good: str) -> None:
     assert again.status == 0, again.output
 
 
-def test_a_controller_that_is_killed(fleet: Fleet, good: str) -> None:
+def test_a_controller_that_is_killed(fleet: Fleet) -> None:
+    good = fleet.on_one()
     new = f"{good}+"
     controller = fleet.start(**KILLED, **release(new))
     canary = fleet.hosts[0]
