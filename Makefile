@@ -6,6 +6,8 @@ PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv
 COPY := .cache/ansible_collections/keepalive/fastapi
+# What tests say that failed, out of the middle of what Molecule prints.
+FAILED := .cache/failed-tests.txt
 SANITY_HOME := $(CURDIR)/.cache/ansible-test
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -71,11 +73,11 @@ calibrate: $(VENV)/.ready
 
 soak: no-hosts
 	@rm -f reports/soak.json reports/soak.html
-	@molecule test -s soak --report
+	@molecule test -s soak --report || { cat $(FAILED); exit 1; }
 	@echo "reports/soak.json, reports/soak.html"
 
 rollout: no-hosts
-	@molecule test -s rollout_more --report
+	@molecule test -s rollout_more --report || { cat $(FAILED); exit 1; }
 
 # Twelve hosts, so some 2 GB of memory.
 fleet: $(VENV)/.ready .lab/.tools
@@ -131,11 +133,11 @@ unit: $(VENV)/.ready
 
 molecule: no-hosts
 	@# Not the long ones, which have targets of their own.
-	@molecule test --all --exclude soak --exclude rollout_more --report
+	@molecule test --all --exclude soak --exclude rollout_more --report || { cat $(FAILED); exit 1; }
 
 no-hosts: $(VENV)/.ready .lab/.tools
 	@# What an interrupted run left, hosts and Molecule's own notes, goes first.
-	@mkdir -p .cache
+	@mkdir -p .cache && : >$(FAILED)
 	@molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; exit 1; }
 
 clean:

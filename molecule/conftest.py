@@ -86,6 +86,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByHost:
     return ByHost(config, log)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Keep what failed, for `make` to repeat below all that Molecule prints."""
+    reports = terminalreporter.stats
+    failed = [*reports.get("error", []), *reports.get("failed", [])]
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    with (ROOT / ".cache/failed-tests.txt").open("a") as kept:
+        for report in failed:
+            kept.write(f"FAILED {report.nodeid}\n{report.longreprtext[-1500:]}\n\n")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once a host: on all, or on those that the mark ``on_hosts`` names."""
     if "name" in metafunc.fixturenames:
@@ -118,6 +128,17 @@ class Run:
 
     def result(self, name: str, task: str) -> dict[str, Any]:
         return next(found for title, found in self.results(name) if task in title)
+
+    @property
+    def why(self) -> str:
+        """Return what failed tasks said, or the end of all that was said."""
+        told = [
+            f"{name}: {found.get('msg', found)}"
+            for name in self.report.get("stats", {})
+            for _task, found in self.results(name)
+            if found.get("failed") or found.get("unreachable")
+        ]
+        return "\n".join(told) or self.output[-3000:]
 
     def failure(self, name: str) -> str:
         """Return what a failed task told the person who ran it."""

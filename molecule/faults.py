@@ -89,7 +89,7 @@ class Subject:
     def refused(self, **variables: object) -> str:
         """Deploy what cannot serve; return what the person who did was told."""
         run = self.deploy(**variables)
-        assert run.status != 0, run.output
+        assert run.status != 0, run.why
         return run.failure(self.name)
 
     @property
@@ -160,7 +160,7 @@ class Subject:
     def mend(self) -> list[str]:
         """Deploy; return what that has changed."""
         run = self.deploy()
-        assert run.status == 0, run.output
+        assert run.status == 0, run.why
         return [task for task, found in run.results(self.name) if found.get("changed")]
 
 
@@ -248,7 +248,7 @@ def half_written_release(subject: Subject) -> None:
     built = subject.deploy(
         "--tags", "fastapi_service_release", fastapi_service_source_path=source
     )
-    assert built.status == 0, built.output
+    assert built.status == 0, built.why
     release = built.result(subject.name, "release | Build")["release_id"]
     subject.run(
         "rm /srv/alpha/releases/%s/release.json; "
@@ -257,7 +257,7 @@ def half_written_release(subject: Subject) -> None:
         release,
     )
     again = subject.deploy(fastapi_service_source_path=source)
-    assert again.status == 0, again.output
+    assert again.status == 0, again.why
 
 
 def two_programs(subject: Subject) -> None:
@@ -287,7 +287,7 @@ def two_controllers(subject: Subject) -> None:
         runs = list(pool.map(deploy, ("left", "right")))
     assert any(run.status == 0 for run in runs), [run.output for run in runs]
     for run in runs:
-        assert run.status == 0 or "is under way on this host" in run.output, run.output
+        assert run.status == 0 or "is under way on this host" in run.output, run.why
 
 
 def wrong_clock(shift_s: int) -> Inject:

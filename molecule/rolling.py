@@ -98,7 +98,7 @@ class Fleet:
         if len(versions) == 1 and not self.on_trial():
             return versions.pop()
         run = self.roll(**release("one"))
-        assert run.status == 0, run.output
+        assert run.status == 0, run.why
         return "one"
 
     @property

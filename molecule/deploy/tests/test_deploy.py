@@ -281,7 +281,7 @@ def test_check_mode_on_a_converged_host_changes_nothing(
     deploy: Deploy, name: str
 ) -> None:
     run = deploy("--check", "--diff")
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert run.stats(name)["changed"] == 0
 
 
@@ -292,7 +292,7 @@ def test_check_mode_tells_what_would_change(
 ) -> None:
     before = slots("alpha")
     run = deploy("--check", "--diff", fastapi_service_upstream_idle_s=3)
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     changed = {task for task, found in run.results(name) if found.get("changed")}
     assert {task.partition(" | ")[0].rpartition(" ")[2] for task in changed} == {
         "switch",
@@ -318,7 +318,7 @@ def test_numbers_and_switches_as_text_mean_the_same(deploy: Deploy, name: str) -
     }
     assert len(texts) > 20
     run = deploy(**texts)
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert run.stats(name)["changed"] == 0
 
 

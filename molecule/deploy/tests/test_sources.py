@@ -57,7 +57,7 @@ def test_package_from_wheels_without_an_index(
         "fastapi_service_access_log": False,
     }
     run = deploy(**gamma)
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     plain = script("get.py", host="gamma.test", path="/health?a=1")
     assert plain["status"] == 308
     assert plain["headers"]["Location"] == "https://gamma.test/health?a=1"

@@ -37,18 +37,18 @@ def load() -> BackgroundProbe:
 def test_it_is_set_up_and_then_nothing_is_left_to_do() -> None:
     for playbook, hosts in (("site", "services"), ("playbooks/balancer", "balancers")):
         first = run_playbook(f"{playbook}.yml", hosts)
-        assert first.status == 0, first.output
+        assert first.status == 0, first.why
         again = run_playbook(f"{playbook}.yml", hosts)
-        assert again.status == 0, again.output
+        assert again.status == 0, again.why
         assert {each["changed"] for each in again.report["stats"].values()} == {0}
 
 
 def test_a_good_release_under_load(load: BackgroundProbe) -> None:
     before = FLEET.roll(**release("good 0"))
-    assert before.status == 0, before.output
+    assert before.status == 0, before.why
     with load:
         run = FLEET.roll(**release("good"))
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     promoted = [each["hosts"] for each in FLEET.events() if each["event"] == "promoted"]
     add_case("fleet.json", "good release", {"waves": promoted, **of_probe(load.result)})
     assert promoted == WAVES
@@ -64,14 +64,14 @@ def test_a_configuration_alone(load: BackgroundProbe) -> None:
     """
     with load:
         run = FLEET.roll(**release("good"), fastapi_service_body_limit="2m")
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     add_case("fleet.json", "configuration alone", of_probe(load.result))
     assert all(name.startswith("POST") for name in load.lost_by_lane), load.result
     assert load.result["lost"] < len(FLEET.hosts), load.result["failures"]
     back = FLEET.roll(**release("good"))
-    assert back.status == 0, back.output
+    assert back.status == 0, back.why
     again = FLEET.roll(**release("good"))
-    assert again.status == 0, again.output
+    assert again.status == 0, again.why
     assert {again.stats(name)["changed"] for name in FLEET.hosts} == {0}
 
 
@@ -83,6 +83,6 @@ def test_hosts_are_taken_down(load: BackgroundProbe) -> None:
             fastapi_balancer_maintain=["a1", "b1"],
             fastapi_balancer_maintain_command=["sh", "-c", DOWN_AND_UP],
         )
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     add_case("fleet.json", "hosts taken down", of_probe(load.result))
     load.assert_nothing_lost()

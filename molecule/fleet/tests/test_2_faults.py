@@ -37,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
         "fastapi_service_release",
         fastapi_service_source_path=str(folder),
     )
-    assert built.status == 0, built.output
+    assert built.status == 0, built.why
     for name in FLEET.hosts:
         connect(name).check_output(SMALL_DISK)
     return str(folder)
@@ -48,7 +48,7 @@ def good(source: str) -> None:
     """Have the fleet on what is good, whatever an earlier fault has left."""
     if not settled(limit_s=0):
         run = FLEET.roll(**release(GOOD), fastapi_service_source_path=source)
-        assert run.status == 0, run.output
+        assert run.status == 0, run.why
 
 
 def seconds_back() -> float:
@@ -92,8 +92,8 @@ def test_the_fleet_ends_on_what_was_good(
             settled_after_s=round(time.monotonic() - ended, 1),
         )
         assert run.status != 0
-        assert stopped in run.output, run.output[-4000:]
-        assert fault.says in run.output, run.output[-4000:]
+        assert stopped in run.output, run.why[-4000:]
+        assert fault.says in run.output, run.why[-4000:]
         assert facts["settled"], FLEET.versions()
         assert began <= {name for wave in WAVES[: fault.wave + 1] for name in wave}
     except BaseException as error:

@@ -85,5 +85,5 @@ def test_hosts_go_back_and_a_rerun_goes_on(old: str, moment: int) -> None:
     undecided = {name for name in found if name not in confirmed and found[name] == new}
     assert len(undecided) <= 1
     assert all(found[name] == new for name in confirmed)
-    assert again.status == 0, again.output
+    assert again.status == 0, again.why
     assert ZONE.all_run(new)

@@ -57,7 +57,7 @@ REQUEST = {
 @pytest.fixture(autouse=True)
 def good() -> None:
     run = FLEET.roll(**release(GOOD))
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -121,7 +121,7 @@ def test_clocks_decide_nothing(
 ) -> None:
     clocks = {"ansible_python_interpreter": wrong_clocks}
     well = FLEET.roll(**release("in time"), **clocks)
-    assert well.status == 0, well.output
+    assert well.status == 0, well.why
     assert FLEET.all_run("in time")
     ill = FLEET.roll(
         **release("bad"),

@@ -66,12 +66,12 @@ def repository(
         "fastapi_pull_spread_s": 0,
     }
     run = run_playbook(str(playbook), "fleet", **settings)
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     for name in ALL:
         connect(name).check_output("git init --quiet --bare %s", REPO)
     yield made
     gone = run_playbook(str(playbook), "fleet", **settings, fastapi_pull_state="absent")
-    assert gone.status == 0, gone.output
+    assert gone.status == 0, gone.why
 
 
 def converged(name: str, commit: str) -> bool:

@@ -193,7 +193,7 @@ def test_what_a_thousand_hosts_cost(
 ) -> None:
     """Stubs in place of hosts: what the controller has to do for each."""
     run = run_playbook("site.yml", FLEET.hosts[0], **variables)
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     answers(run, tmp_path)
     stubs = {f"stub{number}": None for number in range(count)}
     settings = {

@@ -21,7 +21,7 @@ def findings(name: str) -> dict[str, str]:
     Other scenarios leave services on the host that are not sound on purpose.
     """
     run = run_playbook("playbooks/info.yml", name, fastapi_service_name="counted")
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     found = run.result(name, "what is in force")["findings"]
     for each in found:
         assert (f"{each['id']}: " in run.output) == (each["severity"] != "info")

@@ -274,7 +274,7 @@ def bad_apps(deploy: Deploy, tmp_path_factory: pytest.TempPathFactory) -> str:
     run = deploy(
         "--tags", "fastapi_service_release", fastapi_service_source_path=str(source)
     )
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     return str(source)
 
 
@@ -345,5 +345,5 @@ def test_a_good_deployment_then_finds_nothing_to_mend(
     deploy: Deploy, name: str
 ) -> None:
     run = deploy()
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert run.stats(name)["changed"] == 0

@@ -24,7 +24,7 @@ def test_a_good_release_reaches_all_and_loses_nothing(fleet: Fleet) -> None:
         for probe in probes:
             stack.enter_context(probe)
         run = fleet.roll(**release(new))
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     for probe in probes:
         probe.assert_nothing_lost()
     assert fleet.all_run(new)
@@ -35,7 +35,7 @@ def test_a_good_release_reaches_all_and_loses_nothing(fleet: Fleet) -> None:
     promoted = [each["hosts"] for each in told if each["event"] == "promoted"]
     assert promoted == waves
     again = fleet.roll(**release(new))
-    assert again.status == 0, again.output
+    assert again.status == 0, again.why
     assert {again.stats(name)["changed"] for name in fleet.hosts} == {0}
 
 

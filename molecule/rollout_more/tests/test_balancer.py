@@ -50,7 +50,7 @@ def inventory(tmp_path_factory: pytest.TempPathFactory, name: str) -> str:
 @pytest.fixture(scope="module")
 def balanced(inventory: str, name: str) -> None:
     run = balance(inventory)
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert balance(inventory).stats(name)["changed"] == 0
 
 
@@ -84,7 +84,7 @@ def test_a_host_is_taken_down_and_nothing_is_lost(
             fastapi_balancer_maintain=MEMBERS,
             fastapi_balancer_maintain_command=["sh", "-c", DOWN_AND_UP],
         )
-        assert run.status == 0, run.output
+        assert run.status == 0, run.why
     probe.assert_nothing_lost()
     assert balance(inventory).stats(name)["changed"] == 0
 

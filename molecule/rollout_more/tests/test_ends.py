@@ -30,7 +30,7 @@ def fleet(tmp_path: Path) -> Fleet:
 def test_the_plan_alone_changes_nothing(fleet: Fleet) -> None:
     good = fleet.on_one()
     run = fleet.roll("--check", **release("other"))
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert "3 hosts in 2 waves: d12; d13, n130." in run.output
     assert fleet.all_run(good)
 
@@ -47,7 +47,7 @@ def test_a_second_rollout_is_refused(fleet: Fleet) -> None:
     assert f"out to {fleet.hosts[1]} by somebody else" in run.output
     assert fleet.all_run(good)
     again = fleet.roll(**release(good))
-    assert again.status == 0, again.output
+    assert again.status == 0, again.why
 
 
 def test_a_controller_that_is_killed(fleet: Fleet) -> None:
@@ -66,6 +66,6 @@ def test_a_controller_that_is_killed(fleet: Fleet) -> None:
     assert fleet.all_run(good)
     assert fleet.on_trial() == []
     run = fleet.roll(**release(new))
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert fleet.all_run(new)
     assert [each["event"] for each in fleet.events()].count("begin") == 2

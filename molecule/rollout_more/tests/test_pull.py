@@ -44,15 +44,15 @@ def hosts(repository: Repository) -> Any:
     reached = {name: connect(name) for name in COHORTS}
     for name, host in reached.items():
         run = set_up(name, repository)
-        assert run.status == 0, run.output
+        assert run.status == 0, run.why
         host.check_output("git init --quiet --bare %s", REPO)
         again = set_up(name, repository)
-        assert again.stats(name)["changed"] == 0, again.output
+        assert again.stats(name)["changed"] == 0, again.why
     yield reached
     for name, host in reached.items():
         for _time in range(2):
             run = set_up(name, repository, fastapi_pull_state="absent")
-            assert run.status == 0, run.output
+            assert run.status == 0, run.why
         assert run.stats(name)["changed"] == 0
         host.check_output("rm -r %s", REPO)
 
@@ -73,7 +73,7 @@ def test_a_cohort_gets_what_it_is_promoted_to(
     assert ahead.status != 0
     assert "has not been promoted to the cohort canary" in ahead.failure("localhost")
     run = repository.promote("canary")
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     comes_to(hosts["d12"], "pulled 1")
     assert served_version(hosts["d13"]) != "pulled 1"
     assert repository.promote("stable").status == 0

@@ -55,7 +55,7 @@ def test_not_confirmed_it_goes_back_by_itself(
     before, site = slots("alpha"), host.file(SITE).content_string
     with probing:
         run = deploy(**TRIED)
-        assert run.status == 0, run.output
+        assert run.status == 0, run.why
         assert served_version(host) == "tried"
         assert slots("alpha")["green"] == slots("alpha")["blue"] == "active"
         ends_by_itself(host)
@@ -82,7 +82,7 @@ def test_confirmed_it_stays(
     with probing:
         assert deploy(**TRIED).status == 0
         run = run_playbook("playbooks/confirm.yml", name)
-        assert run.status == 0, run.output
+        assert run.status == 0, run.why
         assert slots("alpha")[before] == "inactive"
     probing.assert_nothing_lost()
     time.sleep(WINDOW_S)

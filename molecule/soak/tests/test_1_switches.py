@@ -71,7 +71,7 @@ def operate(subject: Subject, verb: str) -> dict[str, Any]:
 
 def release(subject: Subject, number: int) -> dict[str, Any]:
     run = subject.deploy(fastapi_service_source_path=subject.source(f"soak{number}"))
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     return run.result(subject.name, "switch | ")
 
 

@@ -21,7 +21,7 @@ def test_recycle_above_a_memory_limit(name: str, host: Host, deploy: Deploy) -> 
     limit = {"fastapi_service_recycle_memory_mb": 1}
     with BackgroundProbe(host, name) as probe:
         run = deploy(**limit, fastapi_service_recycle_min_age_s=5)
-        assert run.status == 0, run.output
+        assert run.status == 0, run.why
         give_up = time.monotonic() + LIMIT_S
         while slot_facts(host, SERVICE)["live"] == before:
             assert time.monotonic() < give_up, "the timer did not recycle it"

@@ -62,7 +62,7 @@ def kill_at(
 ) -> None:
     if verb == "rollback":
         run = subject.deploy(**OTHER, fastapi_service_body_limit="2m")
-        assert run.status == 0, run.output
+        assert run.status == 0, run.why
     probe = BackgroundProbe(host, name)
     facts: dict[str, object] = {"may_lose": "", "mended_by": []}
     try:

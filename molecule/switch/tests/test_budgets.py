@@ -24,7 +24,7 @@ def test_a_lower_drain_time_cuts_no_connection_of_the_old_one(
     )
     with under_load(host="alpha.test", connections=4, seconds=100):
         run = deploy(fastapi_service_drain_timeout_s=13, fastapi_service_workers=3)
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     switch = run.result(name, "switch | ")
     assert switch["connections_cut"] == 0
     # How long it took depends on how old the connections were.

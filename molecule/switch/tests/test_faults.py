@@ -76,7 +76,7 @@ def test_recycle_above_a_memory_limit(
     run = deploy(
         fastapi_service_recycle_memory_mb=1, fastapi_service_recycle_min_age_s=0
     )
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert host.service("alpha-memory.timer").is_running
     assert host.service("alpha-memory.timer").is_enabled
     host.check_output("systemctl stop alpha-memory.timer")

@@ -18,7 +18,7 @@ def test_what_failed_or_was_left_is_marked(
     assert deploy(**another).status == 0
     assert deploy(fastapi_service_app="keepalive_demo.missing:app").status != 0
     run = run_playbook("playbooks/rollback.yml", name)
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     back = run.result(name, "Switch to the other slot")
     known = run_module(name, "fastapi_service_info", name="alpha")["history"]
     assert [each["verdict"] for each in known[:3]] == ["good", "bad", "bad"]

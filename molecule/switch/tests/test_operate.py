@@ -27,7 +27,7 @@ def version(script: Script) -> str:
 
 
 def switched(run: Run, name: str) -> dict[str, Any]:
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     return run.result(name, "Switch to the other slot")
 
 

@@ -34,7 +34,7 @@ def test_new_release_under_load_loses_nothing(
     before, pids = slots("alpha"), nginx_pids(host)
     with under_load(host="alpha.test", connections=16) as load:
         run = deploy(fastapi_service_source_path=changed_source)
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert set(load.result) == {"200"}, load.result
     assert load.result["200"] > 1000
 
@@ -55,7 +55,7 @@ def test_new_release_under_load_loses_nothing(
 
 def test_back_to_the_first_release_builds_nothing(name: str, deploy: Deploy) -> None:
     run = deploy()
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert run.result(name, "release | Build")["built"] is False
     assert run.result(name, "switch | ")["actions"] == ["switch"]
     assert deploy().stats(name)["changed"] == 0
@@ -69,7 +69,7 @@ def test_what_a_hand_or_a_crash_undid_is_restored(
         "rm /run/alpha/live.sock && systemctl stop alpha@%s.service", live
     )
     run = deploy()
-    assert run.status == 0, run.output
+    assert run.status == 0, run.why
     assert set(run.result(name, "switch | ")["actions"]) == {"start", "promote"}
     assert script("get.py", host="alpha.test", path="/health")["status"] == 200
     assert deploy().stats(name)["changed"] == 0
