@@ -192,6 +192,16 @@ def condemn_unproven(layout: Layout, reason: str) -> None:
             _write(layout, replace(each, verdict=BAD, reason=reason))
 
 
+def is_confirmed(layout: Layout) -> bool:
+    """Tell whether what is live, with the site in place, is recorded as good."""
+    known = live_entry(layout)
+    return (
+        known is not None
+        and known.verdict == GOOD
+        and known.deployment.site == site_text(layout)
+    )
+
+
 def confirm(layout: Layout, *, dry_run: bool = False) -> bool:
     """Record that what is live serves well with the site in place.
 
@@ -207,11 +217,11 @@ def confirm(layout: Layout, *, dry_run: bool = False) -> bool:
                 layout.name
             )
         )
-    deployment = replace(known.deployment, site=site_text(layout))
-    if known.verdict == GOOD and known.deployment == deployment:
+    if is_confirmed(layout):
         return False
     if not dry_run:
-        record(layout, deployment, GOOD)
+        site = site_text(layout)
+        record(layout, replace(known.deployment, site=site), GOOD)
     return True
 
 

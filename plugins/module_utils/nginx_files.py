@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -17,6 +18,9 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 )
 
 PENDING_MARKER = ".keepalive_fastapi.pending"
+CONFIG_DIR = Path("/etc/nginx")
+# Of a file for which the task names none.
+USUAL_MODE = 0o644
 _MODE = re.compile(r"0[0-7]{3}")
 
 
@@ -157,3 +161,18 @@ def find_changes(
     wanted = [_difference(tree, each.path, each.content, each.mode) for each in files]
     unwanted = [_difference(tree, path, None, 0) for path in absent]
     return [change for change in wanted + unwanted if change is not None]
+
+
+def settled_sha256(path: Path, config_dir: Path = CONFIG_DIR) -> str:
+    """Return the checksum of a file that needs nothing done unless its text differs.
+
+    Empty if it is not there, is a link or has another mode, or nginx is still to
+    reload.
+    """
+    try:
+        is_usual = path.lstat().st_mode == stat.S_IFREG | USUAL_MODE
+    except FileNotFoundError:
+        return ""
+    if not is_usual or (config_dir / PENDING_MARKER).exists():
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

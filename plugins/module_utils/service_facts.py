@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any, Dict
@@ -14,6 +13,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils import (
     history,
     trial,
     unix_connections,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_files import (
+    CONFIG_DIR,
+    settled_sha256,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.release import (
     list_releases,
@@ -27,14 +30,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
     site_seconds,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
-
-
-def sha256(path: Path) -> str:
-    """Return a file's checksum; empty if it is not there."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return ""
 
 
 def slot_states(layout: Layout, systemd: Systemd) -> Dict[str, Dict[str, Any]]:
@@ -76,6 +71,7 @@ def service_facts(
         "live_slot": live,
         "live_release": states[live]["release"] if live else "",
         "live_deployment": known.deployment.key if known else "",
+        "live_is_good": history.is_confirmed(layout),
         "trial": trial_facts(layout),
         "slots": states,
         "releases": [release.id for release in list_releases(releases_dir)],
@@ -83,8 +79,8 @@ def service_facts(
             {"release": each.release, "verdict": each.verdict, "reason": each.reason}
             for each in history.entries(layout)
         ],
-        "site": str(layout.site.relative_to("/etc/nginx")),
-        "site_sha256": sha256(layout.site),
+        "site": str(layout.site.relative_to(CONFIG_DIR)),
+        "site_sha256": settled_sha256(layout.site),
         "upstream_keepalive_time_s": site_seconds(layout.site, "keepalive_time"),
         # The upstream stands before the server, which has one for its clients.
         "upstream_keepalive_s": site_seconds(layout.site, "keepalive_timeout"),

@@ -111,6 +111,13 @@ slots:
       active_state: active
       app_keepalive_s: 30
       connections: 4
+live_is_good:
+  description:
+    - Whether what is live, with the site in place, is recorded as what a rollback may
+      come back to.
+  returned: success
+  type: bool
+  sample: true
 releases:
   description: Complete releases, oldest first.
   returned: success
@@ -185,7 +192,10 @@ site:
   type: str
   sample: conf.d/shop.conf
 site_sha256:
-  description: Checksum of that file; empty if there is none.
+  description:
+    - Checksum of that file; empty if there is none, or if
+      M(keepalive.fastapi.nginx_config) has more to do than its text, such as a reload
+      that an earlier run owes.
   returned: success
   type: str
   sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08

@@ -26,6 +26,11 @@ options:
     description: Text of files, by path, that root should own with mode 0644.
     type: dict
     default: {}
+  absent:
+    description: Paths that should not be there.
+    type: list
+    elements: path
+    default: []
 extends_documentation_fragment: [keepalive.fastapi.reads_only]
 """
 
@@ -51,11 +56,20 @@ missing_packages:
   elements: str
   sample: []
 differing_files:
-  description: Those of O(files) that are not as they should be.
+  description:
+    - Those of O(files) that are not as they should be, and of O(absent) that are there.
   returned: success
   type: list
   elements: str
   sample: []
+nginx_conf_sha256:
+  description:
+    - Checksum of C(/etc/nginx/nginx.conf); empty if there is none, or if
+      M(keepalive.fastapi.nginx_config) has more to do than its text, such as a reload
+      that an earlier run owes.
+  returned: success
+  type: str
+  sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 nginx_version:
   description: Version of the installed nginx; empty if there is none.
   returned: success
@@ -82,6 +96,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config import (
     find_nginx,
     installed_version,
+)
+from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_files import (
+    CONFIG_DIR,
+    settled_sha256,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.packages import missing
 from ansible_collections.keepalive.fastapi.plugins.module_utils.runner import (
@@ -112,6 +130,7 @@ def main() -> None:
         argument_spec={
             "packages": {"type": "list", "elements": "str", "default": []},
             "files": {"type": "dict", "default": {}},
+            "absent": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
@@ -124,7 +143,9 @@ def main() -> None:
             missing_packages=missing(module.params["packages"], run),
             differing_files=[
                 path for path in files if not is_as_wanted(Path(path), files[path])
-            ],
+            ]
+            + list(filter(os.path.lexists, module.params["absent"])),
+            nginx_conf_sha256=settled_sha256(CONFIG_DIR / "nginx.conf"),
             runs_now_and_at_boot=Systemd(run).show("nginx.service", *IN_ORDER)
             == IN_ORDER,
         )

@@ -82,17 +82,15 @@ def tags_of(role: Path) -> Set[str]:
     return {tag for task in tasks for tag in task.get("tags", [])}
 
 
-def bounds_of(role: Path) -> List[Dict[str, Any]]:
-    """Return the entries that a preflight loops over to refuse numbers."""
-    found: List[Dict[str, Any]] = []
-    vars_ = read(role, "vars/main.yml")
-    found += vars_.get("__{0}_bounds".format(role.name), [])
-    found += vars_.get("__{0}_patterns".format(role.name), [])
-    for task in read(role, "tasks/preflight.yml"):
-        loop = task.get("loop")
-        if isinstance(loop, list):
-            found += [item for item in loop if isinstance(item, dict)]
-    return found
+def rules_of(role: Path) -> List[Dict[str, Any]]:
+    """Return what preflight asks of single variables."""
+    groups = [
+        group
+        for name, value in read(role, "vars/main.yml").items()
+        if name.startswith("__{0}_rules".format(role.name)) and isinstance(value, list)
+        for group in value
+    ]
+    return [rule for group in groups for rule in group if "holds" not in rule]
 
 
 @each_role
@@ -149,21 +147,27 @@ def test_times_and_sizes_name_their_unit_twice(role: Path) -> None:
 
 
 @each_role
-def test_every_bound_and_pattern_is_of_an_option_and_its_value(role: Path) -> None:
+def test_every_rule_is_of_an_option_and_its_value(role: Path) -> None:
+    options, rules = options_of(role), rules_of(role)
+    for rule in rules:
+        assert rule["value"] == "{{{{ {0} }}}}".format(rule["name"])
+        assert rule["name"] in options
+    of_lists = {rule["name"] for rule in rules if rule.get("is_list")}
+    lists = {name for name in options if options[name]["type"] == "list"}
+    of_dicts = {name for name in lists if options[name]["elements"] == "dict"}
+    assert of_lists - of_dicts == (lists - of_dicts if of_lists else set())
+
+
+@each_role
+def test_every_number_has_its_documented_bounds(role: Path) -> None:
     options = options_of(role)
-    bounds = bounds_of(role)
+    bounds = {rule["name"]: rule for rule in rules_of(role) if "least" in rule}
     budgets = {"fastapi_service_{0}".format(name) for name in BUDGETS}
-    bounded = {bound["name"] for bound in bounds} | budgets
     numbers = {name for name in options if options[name]["type"] == "int"}
-    assert not {name for name in numbers if "choices" not in options[name]} - bounded
-    for bound in bounds:
-        name = bound["name"]
-        assert name in options
-        assert bound["value"] == "{{{{ {0} }}}}".format(name)
-        if "least" not in bound:
-            continue
-        assert options[name]["type"] == "int"
-        least, most = bound["least"], bound["most"]
+    unbounded = {name for name in numbers if "choices" not in options[name]} - budgets
+    assert unbounded <= set(bounds)
+    for name in numbers & set(bounds):
+        least, most = bounds[name]["least"], bounds[name]["most"]
         assert least <= options[name]["default"] <= most, name
         assert f"{least} to {most}" in description_of(options[name]), name
 
