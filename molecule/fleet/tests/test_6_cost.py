@@ -23,6 +23,8 @@ from conftest import ROOT, Run, connect, playbook_command, run_playbook
 PAIRS = 5
 MANY = [100, 300, 1000]
 CONNECTIONS = ROOT / "molecule/fleet/connection"
+# The least that a role for nginx does, and what the most used one does.
+BARE = ROOT / "molecule/fleet/bare"
 CONFIGURATION = {"fastapi_service_body_limit": "3m"}
 RELEASE = release("costly")
 
@@ -89,71 +91,33 @@ def measured(argv: list[str], hosts: int, **settings: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Write what any role for nginx does at least; return the playbook."""
-    host = connect(FLEET.hosts[0])
-    files = {
-        f"/etc/nginx/{name}": host.file(f"/etc/nginx/{name}").content_string
-        for name in ("nginx.conf", "conf.d/alpha.conf")
-    }
-    copies = [
-        {
-            "name": f"Put {path} in place",
-            "ansible.builtin.copy": {"dest": path, "content": text, "mode": "0644"},
-        }
-        for path, text in files.items()
-    ]
-    tasks: list[dict[str, Any]] = [
-        {"name": "Install", "ansible.builtin.apt": {"name": "nginx"}},
-        *copies,
-        {
-            "name": "Remove the welcome page",
-            "ansible.builtin.file": {
-                "path": "/etc/nginx/sites-enabled/default",
-                "state": "absent",
-            },
-        },
-        {
-            "name": "Run",
-            "ansible.builtin.service": {
-                "name": "nginx",
-                "state": "started",
-                "enabled": True,
-            },
-        },
-    ]
-    path = tmp_path_factory.mktemp("bare") / "nginx.yml"
-    path.write_text(
-        yaml.safe_dump([{"name": "nginx", "hosts": "services", "tasks": tasks}])
-    )
-    return str(path)
-
-
-def test_what_nothing_to_do_costs_beside_a_bare_nginx_role(bare: str) -> None:
-    """The bare role gathers facts, as plays do unless they are told not to."""
+def test_what_nothing_to_do_costs_beside_a_bare_nginx_role() -> None:
     assert run_playbook("site.yml", "services").status == 0
-    count = len(FLEET.hosts)
+    host = connect(FLEET.hosts[0])
+    texts = {
+        path: host.file(path).content_string
+        for path in ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d/alpha.conf")
+    }
     plays = {
         "ours": playbook_command("site.yml", "--limit=services", variables={}),
-        "bare": playbook_command(bare, variables={}),
+        **{
+            name: playbook_command(f"{BARE}/{name}.yml", variables={"texts": texts})
+            for name in ("least", "usual")
+        },
     }
-    settings: dict[str, dict[str, str]] = {
-        "ours": {},
-        "bare": {"ANSIBLE_GATHERING": "implicit"},
-    }
-    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "bare": []}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plays}
     for number in range(PAIRS):
-        for who in ("ours", "bare") if number % 2 else ("bare", "ours"):
-            runs[who].append(measured(plays[who], count, **settings[who]))
+        for name in list(plays)[:: -1 if number % 2 else 1]:
+            runs[name].append(measured(plays[name], len(FLEET.hosts)))
     ratios = {
-        key: round(
+        f"{key}, to {name}": round(
             statistics.median(
-                ours[key] / bare[key]
-                for ours, bare in zip(runs["ours"], runs["bare"], strict=True)
+                ours[key] / other[key]
+                for ours, other in zip(runs["ours"], runs[name], strict=True)
             ),
             3,
         )
+        for name in ("least", "usual")
         for key in ("wall_s", "controller_cpu_s")
     }
     add_case("fleet.json", "cost: nothing to do", {"ratios": ratios, "runs": runs})
