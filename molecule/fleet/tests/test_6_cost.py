@@ -160,16 +160,13 @@ def test_what_a_thousand_hosts_cost(
     assert run.status == 0, run.why
     answers(run, tmp_path)
     stubs = {f"stub{number}": None for number in range(count)}
-    settings = {
-        "ansible_connection": "replay",
-        # That of the inventory is beside the inventory.
-        "fastapi_service_source_path": str(ROOT / "examples/demo_app"),
-    }
-    group = {"hosts": stubs, "vars": settings}
+    group = {"hosts": stubs, "vars": {"ansible_connection": "replay"}}
     inventory = tmp_path / "stubs.yml"
     inventory.write_text(yaml.safe_dump({"services": {"children": {"stubs": group}}}))
     options = ["-i", str(inventory), "--limit=stubs"]
-    argv = playbook_command("site.yml", *options, variables=variables)
+    # That of the inventory is beside the inventory, and of a group nearer to the stubs.
+    source = {"fastapi_service_source_path": str(ROOT / "examples/demo_app")}
+    argv = playbook_command("site.yml", *options, variables={**variables, **source})
     facts = measured(
         argv,
         count,
