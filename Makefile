@@ -6,11 +6,12 @@ PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv
 COPY := .cache/ansible_collections/keepalive/fastapi
-# What tests say that failed, out of the middle of what Molecule prints.
-FAILED := .cache/failed-tests.txt
 SANITY_HOME := $(CURDIR)/.cache/ansible-test
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Where tests keep what failed, to be told once more below all that Molecule prints.
+export FAILED_TESTS := $(CURDIR)/.cache/failed-tests.txt
+TELL_FAILED := { cat $(FAILED_TESTS); exit 1; }
 # Python's byte code stays out of the tree that is hashed, linted and packed.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
@@ -73,11 +74,11 @@ calibrate: $(VENV)/.ready
 
 soak: no-hosts
 	@rm -f reports/soak.json reports/soak.html
-	@molecule test -s soak --report || { cat $(FAILED); exit 1; }
+	@molecule test -s soak --report || $(TELL_FAILED)
 	@echo "reports/soak.json, reports/soak.html"
 
 rollout: no-hosts
-	@molecule test -s rollout_more --report || { cat $(FAILED); exit 1; }
+	@molecule test -s rollout_more --report || $(TELL_FAILED)
 
 # Twelve hosts, so some 2 GB of memory.
 fleet: $(VENV)/.ready .lab/.tools
@@ -133,11 +134,11 @@ unit: $(VENV)/.ready
 
 molecule: no-hosts
 	@# Not the long ones, which have targets of their own.
-	@molecule test --all --exclude soak --exclude rollout_more --report || { cat $(FAILED); exit 1; }
+	@molecule test --all --exclude soak --exclude rollout_more --report || $(TELL_FAILED)
 
 no-hosts: $(VENV)/.ready .lab/.tools
 	@# What an interrupted run left, hosts and Molecule's own notes, goes first.
-	@mkdir -p .cache && : >$(FAILED)
+	@mkdir -p .cache && : >$(FAILED_TESTS)
 	@molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; exit 1; }
 
 clean:

@@ -88,12 +88,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByHost:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Keep what failed, for `make` to repeat below all that Molecule prints."""
-    reports = terminalreporter.stats
-    failed = [*reports.get("error", []), *reports.get("failed", [])]
-    (ROOT / ".cache").mkdir(exist_ok=True)
-    with (ROOT / ".cache/failed-tests.txt").open("a") as kept:
-        for report in failed:
-            kept.write(f"FAILED {report.nodeid}\n{report.longreprtext[-1500:]}\n\n")
+    path, reports = os.environ.get("FAILED_TESTS"), terminalreporter.stats
+    if not path:
+        return
+    with Path(path).open("a") as kept:
+        kept.writelines(
+            f"FAILED {report.nodeid}\n{report.longreprtext[-1500:]}\n\n"
+            for report in [*reports.get("error", []), *reports.get("failed", [])]
+        )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -135,15 +137,18 @@ class Run:
         told = [
             f"{name}: {found.get('msg', found)}"
             for name in self.report.get("stats", {})
-            for _task, found in self.results(name)
-            if found.get("failed") or found.get("unreachable")
+            for found in self._failed(name)
         ]
         return "\n".join(told) or self.output[-3000:]
 
     def failure(self, name: str) -> str:
         """Return what a failed task told the person who ran it."""
-        failed = [found for _task, found in self.results(name) if found.get("failed")]
+        failed = self._failed(name)
         return json.dumps(failed[-1], indent=1) if failed else ""
+
+    def _failed(self, name: str) -> list[dict[str, Any]]:
+        results = [found for _task, found in self.results(name)]
+        return [e for e in results if e.get("failed") or e.get("unreachable")]
 
 
 def playbook_command(

@@ -195,11 +195,11 @@ def condemn_unproven(layout: Layout, reason: str) -> None:
 def is_confirmed(layout: Layout) -> bool:
     """Tell whether what is live, with the site in place, is recorded as good."""
     known = live_entry(layout)
-    return (
-        known is not None
-        and known.verdict == GOOD
-        and known.deployment.site == site_text(layout)
-    )
+    return known is not None and _is_good_with(known, site_text(layout))
+
+
+def _is_good_with(known: Entry, site: str) -> bool:
+    return known.verdict == GOOD and known.deployment.site == site
 
 
 def confirm(layout: Layout, *, dry_run: bool = False) -> bool:
@@ -217,10 +217,10 @@ def confirm(layout: Layout, *, dry_run: bool = False) -> bool:
                 layout.name
             )
         )
-    if is_confirmed(layout):
+    site = site_text(layout)
+    if _is_good_with(known, site):
         return False
     if not dry_run:
-        site = site_text(layout)
         record(layout, replace(known.deployment, site=site), GOOD)
     return True
 

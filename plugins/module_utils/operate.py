@@ -31,6 +31,8 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_config imp
     find_nginx,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.nginx_files import (
+    CONFIG_DIR,
+    USUAL_MODE,
     ConfigFile,
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.release import (
@@ -51,8 +53,6 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.slots import (
 )
 from ansible_collections.keepalive.fastapi.plugins.module_utils.systemd import Systemd
 
-_NGINX_DIR = Path("/etc/nginx")
-_SITE_MODE = 0o644
 _RELOAD_TIMEOUT_S = 30
 
 
@@ -86,7 +86,7 @@ class NginxSite:
     """The site in nginx's configuration on this host."""
 
     def __init__(self, layout: Layout, run: Runner) -> None:
-        self._path = str(layout.site.relative_to(_NGINX_DIR))
+        self._path = str(layout.site.relative_to(CONFIG_DIR))
         self._run = run
 
     def check(self, text: str) -> None:
@@ -96,11 +96,11 @@ class NginxSite:
         self._configure(text, check_mode=False)
 
     def _configure(self, text: str, *, check_mode: bool) -> None:
-        file = ConfigFile(self._path, text.encode("utf-8"), _SITE_MODE)
+        file = ConfigFile(self._path, text.encode("utf-8"), USUAL_MODE)
         request = Request(
             files=[file] if text else [],
             absent=[] if text else [self._path],
-            config_dir=_NGINX_DIR,
+            config_dir=CONFIG_DIR,
             reload=True,
             reload_timeout_s=_RELOAD_TIMEOUT_S,
         )
