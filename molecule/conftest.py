@@ -410,7 +410,8 @@ class BackgroundProbe:
     def assert_nothing_lost(self) -> None:
         assert self._lasted, "the probe ended before what it was to watch"
         lanes = self.result["lanes"]
-        assert self.result["lost"] == 0, self.result["failures"]
+        # As text: of anything else pytest shows but the first few words.
+        assert self.result["lost"] == 0, json.dumps(self.result["failures"], indent=1)
         assert set(lanes) == {lane["name"] for lane in self.lanes}
         assert all(lane["answered"] > 0 for lane in lanes.values())
 

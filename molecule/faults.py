@@ -349,6 +349,10 @@ PAUSE = (
     "worker=$(pgrep -P $(systemctl show -P MainPID {unit}) | head -1) && "
     "kill -STOP $worker && sleep 2 && kill -CONT $worker"
 )
+STALL = (
+    "workers=$(pgrep -P $(cat /run/nginx.pid)) && "
+    "kill -STOP $workers && sleep 9 && kill -CONT $workers"
+)
 KILLS = [
     Fault("app worker killed", killed("pgrep -P {master} | head -1"), IN_ITS_HANDS),
     Fault("Gunicorn's master killed", killed("echo {master}"), IN_ITS_HANDS),
@@ -402,6 +406,7 @@ HANDS = [
     Fault("live slot restarted", shell("systemctl restart {unit}"), IN_ITS_HANDS),
     Fault("nginx reloaded", shell("nginx -s reload")),
     Fault("systemd re-executed", shell("systemctl daemon-reexec")),
+    Fault("nginx's workers stopped for a time", shell(STALL)),
     Fault("an app worker stopped for a time", shell(PAUSE)),
     Fault("both ways to the socket emptied", shell(EMPTIED), UNTIL_MENDED),
 ]

@@ -174,9 +174,11 @@ _value:
       type: int
       sample: 15
     app_keepalive_s:
-      description: C(keepalive) of Gunicorn.
+      description:
+        - C(keepalive) of Gunicorn, a minute more than nginx's. So nginx closes first
+          even if a worker of it stands still for that long.
       type: int
-      sample: 30
+      sample: 75
     app_graceful_s:
       description: C(graceful_timeout) of Gunicorn.
       type: int

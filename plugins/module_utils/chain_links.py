@@ -24,6 +24,11 @@ VARIABLE_PREFIX = "fastapi_service_"
 # connection by its own event loop, which a stalled host delays by seconds; no
 # source gives the figure, five is this collection's judgement.
 MARGIN_S = 5
+# A worker of nginx that stands still, on a disk that takes no more of its log say,
+# closes no connection, and the app's timer runs on: one that stood for eight seconds
+# with a margin of five lost the POSTs that came next. A minute costs nothing, for it
+# is nginx that closes.
+NGINX_STALL_S = 60
 # Gunicorn queues a TERM behind a HUP in progress, so a stop may wait for two
 # graceful timeouts; this leaves its master time to exit after them.
 STOP_SLACK_S = 10
@@ -142,7 +147,7 @@ CHAIN: Dict[str, Link] = {
     "app_keepalive_s": Link(
         _DERIVED_SECONDS,
         ("upstream_keepalive_s",),
-        lambda v: v["upstream_keepalive_s"] + max(v["upstream_keepalive_s"], MARGIN_S),
+        lambda v: v["upstream_keepalive_s"] + NGINX_STALL_S,
     ),
     # A worker that lingers needs the upstream idle time as well as the longest
     # request. Stock Uvicorn workers do not linger and only wait less.

@@ -115,8 +115,8 @@ def test_nginx_keeps_connections_by_the_chain(host: Host) -> None:
     upstream = " ".join(site.partition("}")[0].split())
     # R 5 s, Ku 2 s, D 15 s: a connection lives L = 15 - 2 - 5 - 5 s.
     for directive in (
-        "server unix:/run/alpha/live.sock max_fails=0;",
-        "server unix:/run/keepalive.alpha/live.sock max_fails=0 backup;",
+        "server unix:/run/alpha/live.sock max_fails=1 fail_timeout=1s;",
+        2 * " server unix:/run/keepalive.alpha/live.sock max_fails=0 backup;",
         "keepalive 128;",
         "keepalive_requests 3000;",
         "keepalive_time 3s;",

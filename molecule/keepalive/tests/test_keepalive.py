@@ -81,6 +81,12 @@ def test_idle_race_is_never_a_502(host: Host, script: Script, slots: Slots) -> N
         assert got == {"warmed": 200, "answered": 200}
 
 
+def test_a_worker_of_nginx_that_stood_still_costs_no_502(script: Script) -> None:
+    """As on a disk that takes no more of its log; the application's timer runs on."""
+    got = script("race.py", host="alpha.test", pause_after_s=0.3, resume_after_s=9)
+    assert got == {"warmed": 200, "answered": 200}
+
+
 def test_idle_race_is_a_502_where_the_app_closes_first(
     host: Host, script: Script, slots: Slots
 ) -> None:

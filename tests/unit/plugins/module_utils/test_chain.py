@@ -105,7 +105,7 @@ def test_defaults_on_two_cores() -> None:
         "client_keepalive_min_s": 10,
         "client_keepalive_requests": 10_000,
         "upstream_keepalive_s": 15,
-        "app_keepalive_s": 30,
+        "app_keepalive_s": 75,
         "app_graceful_s": 35,
         "app_heartbeat_s": 70,
         "systemd_start_s": 30,
