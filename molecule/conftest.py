@@ -89,7 +89,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByHost:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Keep what failed, for `make` to repeat below all that Molecule prints."""
     path, reports = os.environ.get("FAILED_TESTS"), terminalreporter.stats
-    if not path:
+    # What a worker of pytest-xdist has seen, its controller sees too.
+    if not path or hasattr(terminalreporter.config, "workerinput"):
         return
     with Path(path).open("a") as kept:
         kept.writelines(
