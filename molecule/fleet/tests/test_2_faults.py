@@ -51,12 +51,35 @@ def good(source: str) -> None:
         assert run.status == 0, run.why
 
 
+def times() -> dict[str, datetime]:
+    """Return when each kind of event was last written to the journal."""
+    return {
+        each["event"]: datetime.fromisoformat(each["at"]) for each in FLEET.events()
+    }
+
+
 def seconds_back() -> float:
     """Return how long it took from the verdict until all that could had gone back."""
-    at = {each["event"]: datetime.fromisoformat(each["at"]) for each in FLEET.events()}
+    at = times()
     if not {"judged", "result"} <= set(at):
         return 0.0
     return round((at["result"] - at["judged"]).total_seconds(), 1)
+
+
+def seconds_back_by_host(hosts: set[str]) -> dict[str, float]:
+    """Return for each host how long after the verdict its live link was last turned.
+
+    None is below 0: one that had gone back before was back in no time.
+    """
+    judged = times().get("judged")
+    if judged is None:
+        return {}
+    turned = {
+        name: float(connect(name).check_output("stat -c %%.Y /run/alpha/live.sock"))
+        for name in sorted(hosts)
+    }
+    begun = judged.timestamp()
+    return {name: round(max(at - begun, 0), 1) for name, at in turned.items()}
 
 
 def settled(limit_s: float = LIMIT_S) -> bool:
@@ -90,6 +113,7 @@ def test_the_fleet_ends_on_what_was_good(
             deployed=sorted(began),
             settled=settled(),
             settled_after_s=round(time.monotonic() - ended, 1),
+            seconds_back_by_host=seconds_back_by_host(began),
         )
         assert run.status != 0
         assert stopped in run.output, run.why
