@@ -51,19 +51,24 @@ def good(source: str) -> None:
         assert run.status == 0, run.why
 
 
-def times() -> dict[str, datetime]:
-    """Return when each kind of event was last written to the journal."""
-    return {
-        each["event"]: datetime.fromisoformat(each["at"]) for each in FLEET.events()
-    }
+def verdict() -> datetime | None:
+    """Return when it was decided: a wave judged, or hosts of it not confirmed."""
+    at = [
+        datetime.fromisoformat(each["at"])
+        for each in FLEET.events()
+        if each["event"] == "judged" or each.get("lost")
+    ]
+    return at[-1] if at else None
 
 
 def seconds_back() -> float:
     """Return how long it took from the verdict until all that could had gone back."""
-    at = times()
-    if not {"judged", "result"} <= set(at):
+    decided = verdict()
+    ended = [each["at"] for each in FLEET.events() if each["event"] == "result"]
+    if decided is None or not ended:
         return 0.0
-    return round((at["result"] - at["judged"]).total_seconds(), 1)
+    back = datetime.fromisoformat(ended[-1]) - decided
+    return round(back.total_seconds(), 1)
 
 
 def seconds_back_by_host(hosts: set[str]) -> dict[str, float]:
@@ -71,15 +76,15 @@ def seconds_back_by_host(hosts: set[str]) -> dict[str, float]:
 
     None is below 0: one that had gone back before was back in no time.
     """
-    judged = times().get("judged")
-    if judged is None:
+    decided = verdict()
+    if decided is None:
         return {}
     turned = {
-        name: float(connect(name).check_output("stat -c %%.Y /run/alpha/live.sock"))
+        name: float(connect(name).check_output("stat -c %.Y /run/alpha/live.sock"))
         for name in sorted(hosts)
     }
-    begun = judged.timestamp()
-    return {name: round(max(at - begun, 0), 1) for name, at in turned.items()}
+    begun = decided.timestamp()
+    return {name: round(max(at - begun, 0.0), 1) for name, at in turned.items()}
 
 
 def settled(limit_s: float = LIMIT_S) -> bool:
