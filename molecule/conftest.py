@@ -408,11 +408,15 @@ class BackgroundProbe:
         lanes = self.result["lanes"]
         return {name: lane["lost"] for name, lane in lanes.items() if lane["lost"]}
 
+    @property
+    def failures(self) -> str:
+        """As text: of anything else pytest shows but the first few words."""
+        return json.dumps(self.result["failures"], indent=1)
+
     def assert_nothing_lost(self) -> None:
         assert self._lasted, "the probe ended before what it was to watch"
         lanes = self.result["lanes"]
-        # As text: of anything else pytest shows but the first few words.
-        assert self.result["lost"] == 0, json.dumps(self.result["failures"], indent=1)
+        assert self.result["lost"] == 0, self.failures
         assert set(lanes) == {lane["name"] for lane in self.lanes}
         assert all(lane["answered"] > 0 for lane in lanes.values())
 

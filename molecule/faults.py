@@ -200,6 +200,13 @@ def shell(command: str) -> Inject:
     return inject
 
 
+def paused(pids: str, seconds: int) -> Inject:
+    """Stop processes that a shell expression names, and let them go on."""
+    return shell(
+        f"pids=$({pids}) && kill -STOP $pids && sleep {seconds} && kill -CONT $pids"
+    )
+
+
 def bad_release(app: str) -> Inject:
     def inject(subject: Subject) -> None:
         told = subject.refused(
@@ -345,14 +352,8 @@ EXPIRED = "-not_before 20240101000000Z -not_after 20250101000000Z"
 CONFIG = "/etc/alpha/{live}/gunicorn.conf.py"
 UNIT = "/etc/systemd/system/alpha@{live}.service"
 EMPTIED = "rm -rf /run/alpha/* /run/keepalive.alpha/*"
-PAUSE = (
-    "worker=$(pgrep -P $(systemctl show -P MainPID {unit}) | head -1) && "
-    "kill -STOP $worker && sleep 2 && kill -CONT $worker"
-)
-STALL = (
-    "workers=$(pgrep -P $(cat /run/nginx.pid)) && "
-    "kill -STOP $workers && sleep 9 && kill -CONT $workers"
-)
+APP_WORKER = "pgrep -P $(systemctl show -P MainPID {unit}) | head -1"
+NGINX_WORKERS = "pgrep -P $(cat /run/nginx.pid)"
 KILLS = [
     Fault("app worker killed", killed("pgrep -P {master} | head -1"), IN_ITS_HANDS),
     Fault("Gunicorn's master killed", killed("echo {master}"), IN_ITS_HANDS),
@@ -406,8 +407,8 @@ HANDS = [
     Fault("live slot restarted", shell("systemctl restart {unit}"), IN_ITS_HANDS),
     Fault("nginx reloaded", shell("nginx -s reload")),
     Fault("systemd re-executed", shell("systemctl daemon-reexec")),
-    Fault("nginx's workers stopped for a time", shell(STALL)),
-    Fault("an app worker stopped for a time", shell(PAUSE)),
+    Fault("nginx's workers stopped for a time", paused(NGINX_WORKERS, 9)),
+    Fault("an app worker stopped for a time", paused(APP_WORKER, 2)),
     Fault("both ways to the socket emptied", shell(EMPTIED), UNTIL_MENDED),
 ]
 EVENTS = [

@@ -67,7 +67,7 @@ def test_a_configuration_alone(load: BackgroundProbe) -> None:
     assert run.status == 0, run.why
     add_case("fleet.json", "configuration alone", of_probe(load.result))
     assert all(name.startswith("POST") for name in load.lost_by_lane), load.result
-    assert load.result["lost"] < len(FLEET.hosts), load.result["failures"]
+    assert load.result["lost"] < len(FLEET.hosts), load.failures
     back = FLEET.roll(**release("good"))
     assert back.status == 0, back.why
     again = FLEET.roll(**release("good"))

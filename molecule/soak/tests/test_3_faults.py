@@ -41,7 +41,7 @@ def assert_no_more_lost(fault: Fault, probe: BackgroundProbe) -> None:
         assert sum(lost.values()) <= rate_per_s * DOWN_S, lost
     else:
         # A connection has one request in hand at most.
-        assert set(lost) <= NOT_REPEATED, probe.result["failures"]
+        assert set(lost) <= NOT_REPEATED, probe.failures
         most = {lane["name"]: lane.get("connections", 4) for lane in probe.lanes}
         assert all(number <= most[name] for name, number in lost.items()), lost
 
