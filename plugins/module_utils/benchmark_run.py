@@ -121,7 +121,7 @@ def observe(load: Load, measure: Measure, proc: Path) -> Dict[str, Any]:
 
     Raises KeepaliveError if nothing could be measured.
     """
-    witness = Witness(load.witnesses, proc)
+    witness = Witness(load.witnesses, load.plan.duration_s, proc)
     with witness.listening():
         meter = CpuMeter(proc, load.app_pid)
         run = measure(load.plan)

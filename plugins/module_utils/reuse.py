@@ -10,7 +10,7 @@ stands and stub_status how many were accepted, so what it opened itself is the
 difference: exact, on unix sockets as on TCP.
 
 The kernel is the other witness. Connections of clients it counts (PassiveOpens).
-Those between nginx and the application are looked at four times a second: how
+Those between nginx and the application are looked at some times a second: how
 many of them are still there tells how many requests one lives for.
 """
 
@@ -29,7 +29,10 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.errors import (
     KeepaliveError,
 )
 
-SAMPLE_INTERVAL_S = 0.25
+# A short run is looked at more often: few looks prove nothing.
+_LOOKS = 40
+_SHORTEST_INTERVAL_S = 0.1
+_LONGEST_INTERVAL_S = 0.25
 # A connection a request, and next to none: what the two arms must show.
 NEW_TOLERANCE = 0.01
 KEPT_AT_MOST = 0.002
@@ -122,14 +125,21 @@ def sampler(target: str, proc: Path) -> Callable[[], FrozenSet[str]]:
     )
 
 
+def look_interval_s(duration_s: float) -> float:
+    """Return after how long to look again, in a run of ``duration_s``."""
+    return min(_LONGEST_INTERVAL_S, max(_SHORTEST_INTERVAL_S, duration_s / _LOOKS))
+
+
 @contextlib.contextmanager
-def watched(look: Callable[[], FrozenSet[str]]) -> Iterator[List[FrozenSet[str]]]:
+def watched(
+    look: Callable[[], FrozenSet[str]], interval_s: float
+) -> Iterator[List[FrozenSet[str]]]:
     """Look at the application's connections in the background; yield what is seen."""
     samples: List[FrozenSet[str]] = []
     ended = threading.Event()
 
     def run() -> None:
-        while not ended.wait(SAMPLE_INTERVAL_S):
+        while not ended.wait(interval_s):
             samples.append(look())
 
     thread = threading.Thread(target=run, daemon=True)
@@ -149,9 +159,16 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def tells_nothing(self) -> bool:
+        """Tell whether it allows a new connection for each request as well as none."""
+        return self.low <= KEPT_AT_MOST and self.high >= 1 - NEW_TOLERANCE
+
 
 def sampled_per_request(
     samples: List[FrozenSet[str]],
+    interval_s: float,
+    *,
     requests_per_s: float,
     connections: int,
     all_requests: int,
@@ -171,8 +188,8 @@ def sampled_per_request(
     new = [after - before for before, after in zip(samples, samples[1:])]
     opened = sum(len(each) for each in new)
     lived = sum(len(each & later) for each, later in zip(new, samples[2:]))
-    requests = requests_per_s * SAMPLE_INTERVAL_S * looks
-    cycle = connections / requests_per_s / SAMPLE_INTERVAL_S
+    requests = requests_per_s * interval_s * looks
+    cycle = connections / requests_per_s / interval_s
     share = max(lived / opened if opened else 1.0, min(1.0, cycle))
     most = _AT_APP * (opened + _NONE_SEEN) / (requests * min(1.0, cycle))
     low = opened / max(requests, all_requests)
@@ -200,12 +217,9 @@ class Reuse:
     def agree(self) -> Optional[bool]:
         """Tell whether both witnesses can be right.
 
-        None with one alone, or when the kernel's allows a new connection for each
-        request as well as none.
+        None with one alone, or when the kernel's tells nothing.
         """
-        if self.kernel is None:
-            return None
-        if self.kernel.low <= KEPT_AT_MOST and self.kernel.high >= 1 - NEW_TOLERANCE:
+        if self.kernel is None or self.kernel.tells_nothing:
             return None
         slack = NEW_TOLERANCE + self.fill / self.requests
         low, high = self.kernel.low - slack, self.kernel.high + slack
@@ -228,6 +242,14 @@ class Reuse:
                 "{0} requests are too few to tell whether connections to {1} are kept "
                 "alive; measure for longer or with fewer connections".format(
                     self.requests, hop
+                )
+            ]
+        if expected != "any" and self.kernel and self.kernel.tells_nothing:
+            return [
+                "the kernel's witness allows a new connection to {0} for each request "
+                "as well as none ({1:.4f} to {2:.4f}), so nothing but nginx tells of "
+                "reuse; measure for longer or on a quieter host".format(
+                    hop, self.kernel.low, self.kernel.high
                 )
             ]
         if self.kernel and self.agree is False:

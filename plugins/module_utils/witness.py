@@ -60,8 +60,9 @@ def _settled(url: str) -> reuse.NginxCount:
 class Witness:
     """What tells of the connections of a run; without a status page, nothing does."""
 
-    def __init__(self, given: Witnesses, proc: Path) -> None:
+    def __init__(self, given: Witnesses, duration_s: float, proc: Path) -> None:
         self._given = given
+        self._interval_s = reuse.look_interval_s(duration_s)
         self._proc = proc
         self._samples: List[FrozenSet[str]] = []
         self._before: Optional[reuse.Snapshot] = None
@@ -69,7 +70,7 @@ class Witness:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear all witnesses of what is done meanwhile."""
+        """Hear all witnesses of the run that is made meanwhile."""
         url, app = self._given.nginx_status_url, self._given.app_socket
         with contextlib.ExitStack() as stack:
             if url:
@@ -77,7 +78,9 @@ class Witness:
                 self._before = reuse.Snapshot(nginx, self._passive_opens())
             if app:
                 look = reuse.sampler(app, self._proc)
-                self._samples = stack.enter_context(reuse.watched(look))
+                self._samples = stack.enter_context(
+                    reuse.watched(look, self._interval_s)
+                )
             yield
         if url:
             # Its own request is the one that nginx counts last.
@@ -119,12 +122,7 @@ class Witness:
         after: reuse.Snapshot,
     ) -> Dict[str, Optional[reuse.Reuse]]:
         app = self._given.app_socket
-        sampled = reuse.sampled_per_request(
-            self._samples,
-            run.requests_per_s,
-            plan.connections,
-            after.nginx.requests - before.nginx.requests,
-        )
+        sampled = self._sampled(plan, run, after.nginx.requests - before.nginx.requests)
         # Clients that come anew meet any of nginx's workers, each with its own pool.
         workers = 1 if plan.keepalive else os.cpu_count() or 1
         return {
@@ -139,11 +137,20 @@ class Witness:
             ),
         }
 
+    def _sampled(
+        self, plan: WrkPlan, run: WrkRun, all_requests: int
+    ) -> Optional[reuse.Estimate]:
+        return reuse.sampled_per_request(
+            self._samples,
+            self._interval_s,
+            requests_per_s=run.requests_per_s,
+            connections=plan.connections,
+            all_requests=all_requests,
+        )
+
     def _alone(self, plan: WrkPlan, run: WrkRun) -> Optional[Dict[str, Any]]:
         """Return what the kernel tells of clients of an application without nginx."""
-        sampled = reuse.sampled_per_request(
-            self._samples, run.requests_per_s, plan.connections, run.requests
-        )
+        sampled = self._sampled(plan, run, run.requests)
         if sampled is None:
             return None
         told = reuse.Reuse(max(1, run.requests), 0, sampled, 0).as_result()

@@ -17,6 +17,7 @@ from ansible_collections.keepalive.fastapi.plugins.module_utils.reuse import (
     Reuse,
     Snapshot,
     client_reuse,
+    look_interval_s,
     parse_status,
     passive_opens,
     sampled_per_request,
@@ -85,10 +86,35 @@ def test_an_address_that_is_none() -> None:
 
 
 def test_a_watch_looks_until_it_ends() -> None:
-    with watched(lambda: frozenset("a")) as samples:
+    with watched(lambda: frozenset("a"), 0.01) as samples:
         while len(samples) < 2:
             pass
     assert set(samples) == {frozenset("a")}
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "interval_s"), [(1, 0.1), (6, 0.15), (60, 0.25)]
+)
+def test_a_short_run_is_looked_at_more_often(
+    duration_s: int, interval_s: float
+) -> None:
+    assert look_interval_s(duration_s) == pytest.approx(interval_s)
+
+
+def sampled(
+    samples: List[FrozenSet[str]],
+    *,
+    requests_per_s: int = 8000,
+    connections: int = 100,
+    all_requests: int = 22000,
+) -> Optional[Estimate]:
+    return sampled_per_request(
+        samples,
+        0.25,
+        requests_per_s=requests_per_s,
+        connections=connections,
+        all_requests=all_requests,
+    )
 
 
 def seen(per_request: float, *, looks: int = 12) -> List[FrozenSet[str]]:
@@ -112,7 +138,7 @@ def seen(per_request: float, *, looks: int = 12) -> List[FrozenSet[str]]:
 
 @pytest.mark.parametrize("per_request", [0.0, 0.0005, 0.002, 1.0])
 def test_samples_tell_about_how_many_were_opened(per_request: float) -> None:
-    found = sampled_per_request(seen(per_request), 8000, 100, 22000)
+    found = sampled(seen(per_request))
     assert found is not None
     assert found.low <= per_request + 0.001
     assert found.high >= per_request
@@ -120,9 +146,9 @@ def test_samples_tell_about_how_many_were_opened(per_request: float) -> None:
     assert opened.agree
 
 
-@pytest.mark.parametrize(("sampled", "counted"), [(0.0, 1.0), (1.0, 0.0)])
-def test_samples_contradict_a_wrong_count(sampled: float, counted: float) -> None:
-    found = sampled_per_request(seen(sampled), 8000, 100, 22000)
+@pytest.mark.parametrize(("really", "counted"), [(0.0, 1.0), (1.0, 0.0)])
+def test_samples_contradict_a_wrong_count(really: float, counted: float) -> None:
+    found = sampled(seen(really))
     wrong = Reuse(22000, int(22000 * counted), found, 0)
     assert wrong.agree is False
     assert "the witnesses disagree" in wrong.doubts("the app", "any")[0]
@@ -131,20 +157,23 @@ def test_samples_contradict_a_wrong_count(sampled: float, counted: float) -> Non
 def test_connections_that_were_all_opened_at_once_are_not_many() -> None:
     """A pool whose connections all reached their age, as seen in a run of 1 s."""
     old, young = (frozenset(map(str, range(n, n + 100))) for n in (0, 100))
-    found = sampled_per_request([old, young, young], 4000, 100, 4400)
+    found = sampled([old, young, young], requests_per_s=4000, all_requests=4400)
     assert found
     assert Reuse(4400, 114, found, 0).agree
 
 
 def test_too_little_to_see() -> None:
-    assert sampled_per_request([frozenset("a")], 8000, 100, 9) is None
-    assert sampled_per_request([frozenset(), frozenset()], 0, 100, 9) is None
+    assert sampled([frozenset("a")]) is None
+    assert sampled([frozenset(), frozenset()], requests_per_s=0) is None
 
 
 def test_a_kernel_that_could_say_anything_agrees_with_nobody() -> None:
-    found = sampled_per_request([frozenset(), frozenset()], 8000, 1, 9)
+    found = sampled([frozenset(), frozenset()], connections=1, all_requests=9)
     assert found
-    assert Reuse(2000, 2000, found, 0).agree is None
+    alone = Reuse(2000, 2000, found, 0)
+    assert alone.agree is None
+    assert "nothing but nginx tells of reuse" in alone.doubts("the app", "new")[0]
+    assert alone.doubts("the app", "any") == []
 
 
 def test_too_few_requests_to_tell() -> None:
