@@ -84,14 +84,13 @@ def test_a_wrong_option(name: str, wrong: dict[str, Any], said: str) -> None:
 
 @pytest.mark.usefixtures("traps")
 def test_a_wrk_that_is_killed(host: Host, name: str) -> None:
-    # Not by its name alone: the module also asks wrk for its version.
-    measuring = "^[^ ]*wrk .*--duration 20s"
-    host.check_output(
-        "systemd-run --quiet --collect sh -c "
-        f'\'for i in $(seq 300); do pkill -KILL -f "{measuring}" && exit; '
-        "sleep 0.1; done'"
-    )
     options = {**SMALL, "url": "http://127.0.0.1:9100/", "duration_s": 20}
+    # Not by its name alone: the module also asks wrk for its version.
+    measuring = f"^[^ ]*wrk .*--duration {options['duration_s']}s"
+    killer = (
+        f"for i in $(seq 300); do pkill -KILL -f '{measuring}' && exit; sleep 0.1; done"
+    )
+    host.check_output("systemd-run --quiet --collect sh -c %s", killer)
     got = run_module(name, "http_benchmark", **options)
     assert got["valid"] is False
     assert "wrk ended with signal 9" in got["invalid_reasons"][0]
