@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from faults import write_bad_apps
 
-from conftest import Deploy, Host, Run, Script, Slots
+from conftest import Deploy, Host, Run, Script, Slots, run_playbook
 
 pytestmark = pytest.mark.on_hosts("d13")
 
@@ -249,6 +249,14 @@ def test_refused_before_anything_is_done(
     refused: Refused, variables: dict[str, Any], phrases: list[str]
 ) -> None:
     expect(refused(**variables), phrases)
+
+
+@pytest.mark.parametrize("batch", ["all", "0", "-1"])
+def test_no_number_of_hosts_at_a_time(name: str, batch: str) -> None:
+    done = run_playbook("site.yml", name, fastapi_deploy_batch=batch)
+    assert done.status != 0
+    assert f"fastapi_deploy_batch is {batch}; set a number" in done.output
+    assert name not in done.report.get("stats", {})
 
 
 def test_uninstallable_requirement(refused: Refused, tmp_path: Path) -> None:
