@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from faults import write_bad_apps
 
-from conftest import Deploy, Host, Run, Script, Slots, run_playbook
+from conftest import Deploy, Host, Run, Script, Slots
 
 pytestmark = pytest.mark.on_hosts("d13")
 
@@ -252,10 +252,10 @@ def test_refused_before_anything_is_done(
 
 
 @pytest.mark.parametrize("batch", ["all", "0", "-1"])
-def test_no_number_of_hosts_at_a_time(name: str, batch: str) -> None:
-    done = run_playbook("site.yml", name, fastapi_deploy_batch=batch)
+def test_no_number_of_hosts_at_a_time(name: str, deploy: Deploy, batch: str) -> None:
+    done = deploy(fastapi_deploy_batch=batch)
     assert done.status != 0
-    assert f"fastapi_deploy_batch is {batch}; set a number" in done.output
+    expect(done.output, [f"fastapi_deploy_batch is {batch}; set a number"])
     assert name not in done.report.get("stats", {})
 
 
